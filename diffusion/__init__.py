@@ -1,0 +1,11 @@
+"""What is learned: forward SDEs, the score network, denoisers and the training objective."""
+
+from diffusion.denoiser import Denoiser, ScoreDenoiser
+from diffusion.objective import NoiseLevels, denoising_loss
+from diffusion.score_network import ScoreNetwork
+from diffusion.sde import SDE, SubVPSDE, VESDE, VPSDE
+
+__all__ = [
+    "SDE", "Denoiser", "NoiseLevels", "ScoreDenoiser", "ScoreNetwork", "SubVPSDE", "VESDE", "VPSDE",
+    "denoising_loss",
+]  # fmt: skip

@@ -1,0 +1,155 @@
+"""The score network: a convolution-only U-Net that estimates a photo from its noisy version.
+
+Notation: `x` is a noisy photo in [-1, 1] units with x = x_0 + sigma z, `sigma` its noise standard
+deviation, `sigma_data` the pixel standard deviation of photos. The network F is wrapped in the
+preconditioning of Karras et al., "Elucidating the Design Space of Diffusion-Based Generative
+Models", NeurIPS 2022 (https://arxiv.org/abs/2206.00364), table 1:
+
+    D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)
+
+Every layer is a convolution or acts on one pixel, so that the value at a pixel depends on its
+receptive field alone: a photo may be cut into tiles, with a margin of `receptive_field`, and the
+result is that of the whole photo.
+"""
+
+import math
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["ScoreNetwork"]
+
+
+class PixelNorm(nn.Module):
+    """Standardises the channels of each pixel on its own: (B, C, H, W) -> (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A view where channels are last: free of copies in the channels_last memory format.
+        return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a noise-level modulation (FiLM), with a skip connection."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.norm = PixelNorm()
+        self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * channels)
+        self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv_in(self.norm(x))
+        h = F.silu(torch.addcmul(shift, h, 1 + scale))
+        return x + self.conv_out(h)
+
+
+class NoiseEmbedding(nn.Module):
+    """Sinusoids of c_noise = ln(sigma) / 4 followed by two linear layers: (B,) -> (B, channels)."""
+
+    def __init__(self, channels: int, num_frequencies: int = 32) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.linspace(0.0, math.log(64.0), num_frequencies))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.layers = nn.Sequential(
+            nn.Linear(2 * num_frequencies, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()
+        )
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        angles = (sigma.float().log() / 4)[:, None] * self.frequencies
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=1))
+
+
+class ScoreNetwork(ModelMixin, ConfigMixin):
+    """Estimates E[x_0 | x_0 + sigma z] of photos.
+
+    Args:
+        channels: Width of each level, from half resolution downwards; each level halves the size.
+        blocks: Residual blocks of a level, in the encoder and again in the decoder.
+        embedding: Width of the noise-level embedding.
+        sigma_data: Pixel standard deviation of the training photos in [-1, 1] units.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (48, 96, 160),
+        blocks: int = 2,
+        embedding: int = 128,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.noise_embedding = NoiseEmbedding(embedding)
+        self.stem = nn.Conv2d(12, channels[0], 3, padding=1)
+
+        def level(width: int) -> nn.ModuleList:
+            return nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
+
+        self.encoder = nn.ModuleList(level(width) for width in channels[:-1])
+        self.middle = level(channels[-1])
+        self.decoder = nn.ModuleList(level(width) for width in channels[:-1])
+        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.head = nn.Conv2d(channels[0], 12, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def stride(self) -> int:
+        """Side of the blocks of pixels that the coarsest level sees as one; tiles start at its multiples."""
+        return 2 ** len(self.config.channels)
+
+    @property
+    def receptive_field(self) -> int:
+        """Distance in pixels beyond which a pixel cannot influence another, a multiple of `stride`."""
+        depths = len(self.config.channels)
+        # Stem and head, then two convolutions a block; strided 2x2 layers add the width of one coarse pixel.
+        reach = 2 * 2 + self.stride - 1
+        for depth in range(depths):
+            num_levels = 1 if depth == depths - 1 else 2
+            reach += 2 * self.config.blocks * num_levels * 2 ** (depth + 1)
+        return math.ceil(reach / self.stride) * self.stride
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoises photos.
+
+        Args:
+            x: Noisy photos in [-1, 1] units, shape (B, 3, H, W); any H and W.
+            sigma: Noise standard deviations in the same units, shape (B,) or scalar; positive.
+
+        Returns:
+            Estimates of the noise-free photos in [-1, 1] units, shape (B, 3, H, W), in the dtype of x.
+        """
+        sigma = sigma.to(x).expand(x.shape[0])
+        variance = sigma[:, None, None, None].square()
+        sigma_data = self.config.sigma_data
+        total = variance + sigma_data**2
+        residual = self._backbone(x / total.sqrt(), sigma)
+        return x * (sigma_data**2 / total) + residual.to(x.dtype) * (variance.sqrt() * sigma_data / total.sqrt())
+
+    def _backbone(self, x: Tensor, sigma: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        # Edge values beyond the border: reflection would need photos larger than the padding.
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        embedding = self.noise_embedding(sigma).to(x.dtype)
+        h = self.stem(F.pixel_unshuffle(x, 2))
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            for block in blocks:
+                h = block(h, embedding)
+            skips.append(h)
+            h = down(h)
+        for block in self.middle:
+            h = block(h, embedding)
+        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            h = up(h) + skips.pop()
+            for block in blocks:
+                h = block(h, embedding)
+        return F.pixel_shuffle(self.head(h), 2)[..., :height, :width]

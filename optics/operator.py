@@ -1,0 +1,170 @@
+"""The defocus operator: every pixel of the capture gathers light through the PSF of its own radius.
+
+    (A x)(p) = sum_k w_k(r(p)) (h_k * x)(p)
+
+with a bank of PSFs h_k at radii r_k and tent (linear interpolation) weights w_k that sum to 1, so that
+A 1 = 1 and A depends on r(p) at p alone. The sharp image x lives on a canvas larger than the capture
+y by `margin` pixels on every side: only whole PSFs are used ("valid" convolution), nothing wraps, and
+the adjoint is exact.
+
+The work is done in square blocks by FFT: a block needs only the radii that occur in it, and memory
+follows the block, not the photo.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn import functional as F
+
+from optics.psf import bank_radii, defocus_psf, psf_reach
+
+__all__ = ["DefocusOperator"]
+
+
+class DefocusOperator:
+    """Space-varying defocus with an exact adjoint; immutable.
+
+    Args:
+        radius_map: Blur radius in pixels of the capture, shape (1, 1, H, W); finite, non-negative.
+        softness: PSF shape, see `optics.psf`.
+        block: Side in pixels of the blocks that are transformed at once.
+
+    Raises:
+        ValueError: If the map has another shape, or holds negative, infinite or undefined values.
+    """
+
+    def __init__(self, radius_map: Tensor, softness: float = 0.0, block: int = 128) -> None:
+        if radius_map.dim() != 4 or radius_map.shape[:2] != (1, 1):
+            raise ValueError(f"radius_map must have shape (1, 1, H, W), got {tuple(radius_map.shape)}")
+        if not torch.isfinite(radius_map).all() or radius_map.min() < 0:
+            raise ValueError("radius_map must hold finite, non-negative radii in pixels")
+        self.radius_map = radius_map.float()
+        self.softness = softness
+        radii = bank_radii(float(self.radius_map.max()))
+        # Interpolation between radii reaches the next node of the bank.
+        self.margin = psf_reach(float(radii[-1]), softness)
+        height, width = radius_map.shape[-2:]
+        self._blocks = [
+            _Block(self.radius_map[0, 0], rows, columns, radii, softness)
+            for rows in _spans(height, block)
+            for columns in _spans(width, block)
+        ]
+
+    @property
+    def capture_size(self) -> tuple[int, int]:
+        """Height and width of captures."""
+        return tuple(self.radius_map.shape[-2:])
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """Height and width of sharp images: the capture's plus the margins."""
+        height, width = self.capture_size
+        return height + 2 * self.margin, width + 2 * self.margin
+
+    def crop(self, x: Tensor) -> Tensor:
+        """The part of a canvas that the capture shows: (B, C, H + 2m, W + 2m) -> (B, C, H, W)."""
+        height, width = self.capture_size
+        return x[..., self.margin : self.margin + height, self.margin : self.margin + width]
+
+    def extend(self, y: Tensor) -> Tensor:
+        """Extends a capture to the canvas by reflection, or by its edge where it is too small for that."""
+        while y.shape[-2:] != self.canvas_size:
+            missing = [(c - s) // 2 for c, s in zip(self.canvas_size, y.shape[-2:], strict=True)]
+            rows, columns = (min(m, s - 1) for m, s in zip(missing, y.shape[-2:], strict=True))
+            if rows or columns:
+                y = F.pad(y, (columns, columns, rows, rows), mode="reflect")
+            else:
+                y = F.pad(y, (missing[1], missing[1], missing[0], missing[0]), mode="replicate")
+        return y
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Blurs a sharp canvas: (B, C, H + 2m, W + 2m) -> (B, C, H, W)."""
+        y = x.new_empty(*x.shape[:2], *self.capture_size)
+        for block in self._blocks:
+            top, left, bottom, right = block.window(self.margin)
+            y[..., block.rows, block.columns] = block.blur(x[..., top:bottom, left:right])
+        return y
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Spreads a capture back: (B, C, H, W) -> (B, C, H + 2m, W + 2m); <A x, y> = <x, adjoint(y)>."""
+        x = y.new_zeros(*y.shape[:2], *self.canvas_size)
+        for block in self._blocks:
+            top, left, bottom, right = block.window(self.margin)
+            x[..., top:bottom, left:right] += block.spread(y[..., block.rows, block.columns])
+        return x
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, "DefocusOperator"]:
+        """The prediction A x and the derivative of A at x, which is A itself."""
+        return self(x), self
+
+
+class _Block:
+    """One rectangle of the capture with the radii that occur in it."""
+
+    def __init__(self, radius_map: Tensor, rows: slice, columns: slice, radii: Tensor, softness: float) -> None:
+        self.rows, self.columns = rows, columns
+        radius = radius_map[rows, columns]
+        radii = radii.to(radius)
+        upper = torch.searchsorted(radii, radius.contiguous()).clamp(1, max(len(radii) - 1, 1))
+        if len(radii) == 1:
+            nodes, self.weights = torch.zeros(1, dtype=torch.long), torch.ones_like(radius)[None]
+        else:
+            fraction = (radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1])
+            nodes = torch.unique(torch.cat([(upper - 1)[fraction < 1], upper[fraction > 0]])).cpu()
+            index = nodes.to(radius.device)[:, None, None]
+            self.weights = (index == upper - 1) * (1 - fraction) + (index == upper) * fraction
+        self.reach = psf_reach(float(radii[nodes.max()]), softness)
+        size = tuple(s + 2 * self.reach for s in radius.shape)
+        self.shape = tuple(next_fast_len(side, real=True) for side in size)
+        self._radii = tuple(float(radii[node]) for node in nodes)
+        self._softness = softness
+
+    def window(self, margin: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right of the part of the canvas that the block sees."""
+        start = margin - self.reach
+        return (
+            self.rows.start + start,
+            self.columns.start + start,
+            self.rows.stop + margin + self.reach,
+            self.columns.stop + margin + self.reach,
+        )
+
+    def blur(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(x, s=self.shape)
+        rows, columns = (slice(self.reach, side - self.reach) for side in x.shape[-2:])
+        y = x.new_zeros(*x.shape[:-2], rows.stop - rows.start, columns.stop - columns.start)
+        for weight, radius in zip(self.weights, self._radii, strict=True):
+            y.addcmul_(weight, torch.fft.irfft2(spectrum * self._otf(radius, x), s=self.shape)[..., rows, columns])
+        return y
+
+    def spread(self, y: Tensor) -> Tensor:
+        height, width = y.shape[-2:]
+        padding = (self.reach, self.shape[1] - width - self.reach, self.reach, self.shape[0] - height - self.reach)
+        spectrum = 0
+        for weight, radius in zip(self.weights, self._radii, strict=True):
+            spectrum = spectrum + torch.fft.rfft2(F.pad(weight * y, padding)) * self._otf(radius, y)
+        x = torch.fft.irfft2(spectrum, s=self.shape)
+        return x[..., : height + 2 * self.reach, : width + 2 * self.reach]
+
+    def _otf(self, radius: float, like: Tensor) -> Tensor:
+        return _transfer_function(radius, self._softness, self.shape).to(like)
+
+
+@lru_cache(maxsize=256)
+def _transfer_function(radius: float, softness: float, shape: tuple[int, int]) -> Tensor:
+    """Spectrum of a PSF centred at the origin; real, for the PSF is symmetric. Shape (h, w // 2 + 1), float32."""
+    psf = defocus_psf(radius, softness)
+    reach = psf.shape[0] // 2
+    kernel = torch.zeros(shape, dtype=torch.float64)
+    kernel[: psf.shape[0], : psf.shape[1]] = psf
+    return torch.fft.rfft2(kernel.roll((-reach, -reach), (0, 1))).real.float()
+
+
+def _spans(length: int, block: int) -> list[slice]:
+    """Cuts a length into the fewest nearly equal pieces no longer than `block`."""
+    count = math.ceil(length / block)
+    edges = [round(index * length / count) for index in range(count + 1)]
+    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]

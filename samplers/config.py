@@ -1,0 +1,92 @@
+"""Typed settings from a dataclass, a YAML file of differences and `key=value` overrides."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+__all__ = ["ConfigError", "load_config", "write_config"]
+
+Schema = TypeVar("Schema")
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type, out of range or missing; the message is for the user."""
+
+
+def load_config(schema: type[Schema], file: str | Path | None = None, overrides: Sequence[str] = ()) -> Schema:
+    """Builds a plain settings object; later sources win: defaults of the dataclass, file, overrides.
+
+    Args:
+        schema: A dataclass type, possibly of nested dataclasses, whose `__post_init__` checks values.
+        file: YAML file holding the differences from the defaults.
+        overrides: Assignments such as `"optim.lr=1e-4"`.
+
+    Raises:
+        ConfigError: If anything in the file or the overrides does not fit the schema.
+    """
+    config = OmegaConf.structured(schema)
+    try:
+        if file is not None:
+            config = OmegaConf.merge(config, _read_yaml(Path(file)))
+        for assignment in overrides:
+            if "=" not in assignment or assignment.startswith("-"):
+                raise ConfigError(f"expected an assignment key=value, got {assignment!r}")
+            config = OmegaConf.merge(config, OmegaConf.from_dotlist([assignment]))
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"no value for {', '.join(missing)}: give it as {missing[0]}=...")
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error, schema, file)) from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def write_config(config: object, file: Path) -> None:
+    """Writes every value of a settings object as YAML."""
+    temporary = file.with_name(file.name + ".part")
+    OmegaConf.save(OmegaConf.structured(config), temporary)
+    temporary.replace(file)
+
+
+def _read_yaml(file: Path) -> DictConfig:
+    # YAML errors come in many classes of a package that is not ours to import.
+    try:
+        content = OmegaConf.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {file}: {error.strerror}") from None
+    except OmegaConfBaseException:
+        raise
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{file} is not a YAML file: {first}") from None
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"expected key: value pairs in {file}, got a list")
+    return content
+
+
+def _explain(error: OmegaConfBaseException, schema: type, file: str | Path | None) -> str:
+    key = error.full_key or error.key
+    known = _keys(schema)
+    where = f" (in {file} or on the command line)" if file else ""
+    if key is not None and str(key) not in known:
+        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+        return f"unknown config key {str(key)!r}{where}; {hint}"
+    return f"config key {str(key)!r}{where}: {str(error).splitlines()[0]}"
+
+
+def _keys(schema: type, prefix: str = "") -> list[str]:
+    keys = []
+    for field in dataclasses.fields(schema):
+        keys.append(prefix + field.name)
+        if dataclasses.is_dataclass(field.type):
+            keys.extend(_keys(field.type, f"{prefix}{field.name}."))
+    return keys

@@ -1,0 +1,1 @@
+"""Training on sharp photos: scripts, data, run state and tracking."""

@@ -1,0 +1,146 @@
+"""Settings of `train/score.py`; YAML files in `configs/score/` hold the differences."""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from diffusion.objective import NoiseLevels
+
+__all__ = ["DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConfig"]
+
+
+def _require(condition: bool, key: str, expectation: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{key} must be {expectation}, got {value}")
+
+
+@dataclass
+class DataConfig:
+    """Where the sharp photos are and how patches are cut from them.
+
+    Attributes:
+        root: Folder of photos, searched recursively.
+        patch: Side of a training patch in pixels.
+        min_scale: Photos are shrunk by a random factor between this and 1 (shrinking also sharpens).
+        full_size: Fraction of patches that are not shrunk.
+        holdout: Number of photos, spread over the sorted list, kept from training for the panels.
+        cache_gib: Memory for decoded photos, per process; the others are decoded at each use.
+        workers: Processes that prepare patches, per training process; 0 prepares them in the training process.
+    """
+
+    root: str = MISSING
+    patch: int = 64
+    min_scale: float = 0.5
+    full_size: float = 0.5
+    holdout: int = 8
+    cache_gib: float = 4.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.patch >= 16 and self.patch % 8 == 0, "data.patch", "a multiple of 8, at least 16", self.patch)
+        _require(0 < self.min_scale <= 1, "data.min_scale", "in (0, 1]", self.min_scale)
+        _require(0 <= self.full_size <= 1, "data.full_size", "in [0, 1]", self.full_size)
+        _require(self.holdout >= 1, "data.holdout", "at least 1", self.holdout)
+
+
+@dataclass
+class NetworkConfig:
+    """Size of the score network; see `diffusion.ScoreNetwork`."""
+
+    channels: list[int] = field(default_factory=lambda: [48, 96, 160])
+    blocks: int = 2
+    embedding: int = 128
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(len(self.channels) >= 1 and min(self.channels) >= 1, "network.channels", "positive", self.channels)
+        _require(self.blocks >= 1, "network.blocks", "at least 1", self.blocks)
+        _require(self.sigma_data > 0, "network.sigma_data", "positive", self.sigma_data)
+
+
+@dataclass
+class OptimConfig:
+    """AdamW and its schedule; every count is in optimizer steps, whatever the number of processes.
+
+    Attributes:
+        batch: Patches of one optimizer step, over all processes and accumulation steps.
+        accumulate: Forward-backward passes per optimizer step.
+        steps: Length of the run.
+        lr: Learning rate between warm-up and decay.
+        warmup: Steps of linear warm-up.
+        decay: Final part of the run, as a fraction, over which the rate falls linearly to zero.
+        clip: Largest norm of the gradient.
+        ema_power: The averaging weights decay as 1 - (1 + step)^-ema_power, up to ema_decay.
+        ema_decay: Upper bound of the EMA decay.
+    """
+
+    batch: int = 16
+    accumulate: int = 1
+    steps: int = 20000
+    lr: float = 5e-4
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    weight_decay: float = 1e-3
+    warmup: int = 300
+    decay: float = 0.3
+    clip: float = 1.0
+    ema_power: float = 0.75
+    ema_decay: float = 0.9999
+
+    def __post_init__(self) -> None:
+        _require(self.batch >= 1, "optim.batch", "at least 1", self.batch)
+        _require(self.accumulate >= 1, "optim.accumulate", "at least 1", self.accumulate)
+        _require(
+            self.batch % self.accumulate == 0, "optim.batch", f"divisible by optim.accumulate={self.accumulate}",
+            self.batch,
+        )  # fmt: skip
+        _require(self.steps >= 1, "optim.steps", "at least 1", self.steps)
+        _require(self.lr > 0, "optim.lr", "positive", self.lr)
+        _require(self.warmup >= 0, "optim.warmup", "non-negative", self.warmup)
+        _require(0 <= self.decay <= 1, "optim.decay", "in [0, 1]", self.decay)
+        _require(self.clip > 0, "optim.clip", "positive", self.clip)
+
+
+@dataclass
+class RunConfig:
+    """Where and how the run happens.
+
+    Attributes:
+        dir: Folder of checkpoints, logs and the exported weights; an existing run in it is resumed.
+        seed: Seed of weights, patches and noise.
+        precision: `bf16` (autocast; weights and their average stay fp32) or `fp32`.
+        log_every: Steps between lines of the log.
+        panel_every: Steps between panels (denoising PSNR of the held-out photos, sample pictures).
+        save_every: Steps between checkpoints.
+        keep: Number of checkpoints kept.
+        wandb: `offline`, `online` or `disabled`.
+        project: Name of the W&B project.
+    """
+
+    dir: str = MISSING
+    seed: int = 0
+    precision: str = "bf16"
+    log_every: int = 50
+    panel_every: int = 1000
+    save_every: int = 1000
+    keep: int = 2
+    wandb: str = "offline"
+    project: str = "scorefocus"
+
+    def __post_init__(self) -> None:
+        _require(self.precision in ("bf16", "fp32"), "run.precision", "bf16 or fp32", self.precision)
+        _require(
+            self.wandb in ("offline", "online", "disabled"), "run.wandb", "offline, online or disabled", self.wandb
+        )
+        for key in ("log_every", "panel_every", "save_every", "keep"):
+            _require(getattr(self, key) >= 1, f"run.{key}", "at least 1", getattr(self, key))
+
+
+@dataclass
+class ScoreConfig:
+    """Everything `train/score.py` can be told."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    noise: NoiseLevels = field(default_factory=NoiseLevels)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)

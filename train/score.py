@@ -1,0 +1,172 @@
+"""Trains a score network on sharp photographs by denoising score matching.
+
+    accelerate launch train/score.py configs/score/small.yaml data.root=PHOTOS run.dir=runs/small
+
+Settings are those of `train/config.py`: a YAML file of differences and any number of key=value
+overrides. Run the same command again to resume. When the run is complete, `run.dir/export` holds the
+averaged weights as a pipeline folder for `samplers/deblur.py --weights`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and trains; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="train/score.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help="YAML file of settings, as in configs/score/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    parser.add_argument("--dry-run", action="store_true", help="print the settings and sizes, and stop")
+    arguments = parser.parse_args(argv)
+    file, overrides = arguments.config, list(arguments.overrides)
+    if file is not None and "=" in file:
+        file, overrides = None, [file, *overrides]
+
+    # Only now the slow imports: --help and usage errors answer at once.
+    from samplers.config import ConfigError, load_config
+    from train.config import ScoreConfig
+
+    try:
+        config = load_config(ScoreConfig, file, overrides)
+        train(config, dry_run=arguments.dry_run)
+    except ConfigError as error:
+        print(f"train/score.py: {error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"train/score.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConfig, imported late
+    """Runs the training loop from the newest checkpoint, or from the start, to `optim.steps`."""
+    import time
+    from dataclasses import asdict
+    from pathlib import Path
+
+    import torch
+    from accelerate import Accelerator
+    from diffusers.training_utils import EMAModel
+    from tqdm import tqdm
+
+    from diffusion import ScoreNetwork, denoising_loss
+    from samplers.config import write_config
+    from train.export import averaged_weights, export_pipeline
+    from train.panels import denoising_psnr, held_out_crops
+    from train.run_state import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
+    from train.sharp_photos import SharpPatches, find_photos, patch_loader, split_holdout
+    from train.tracking import Tracker
+
+    data, optim, run = config.data, config.optim, config.run
+    accelerator = Accelerator(
+        mixed_precision="bf16" if run.precision == "bf16" else "no",
+        gradient_accumulation_steps=optim.accumulate,
+        # The schedule counts optimizer steps; Accelerate would advance it once per process.
+        step_scheduler_with_optimizer=False,
+    )
+    world, rank = accelerator.num_processes, accelerator.process_index
+    if optim.batch % (world * optim.accumulate):
+        raise ValueError(
+            f"optim.batch={optim.batch} must be divisible by processes x optim.accumulate = "
+            f"{world} x {optim.accumulate}"
+        )
+    micro_batch = optim.batch // (world * optim.accumulate)
+    training_files, held_out_files = split_holdout(find_photos(data.root), data.holdout)
+
+    torch.manual_seed(run.seed)
+    network = ScoreNetwork(**asdict(config.network)).to(memory_format=torch.channels_last)
+    ema = EMAModel(
+        network.parameters(), decay=optim.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=optim.ema_power
+    )
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, optim))
+    if dry_run:
+        accelerator.print(
+            f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(training_files)} training and "
+            f"{len(held_out_files)} held-out photos; {optim.batch} patches per optimizer step = {world} processes x "
+            f"{optim.accumulate} accumulation steps x {micro_batch}"
+        )
+        return
+    ema.to(accelerator.device)
+    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
+    state = RunState()
+    accelerator.register_for_checkpointing(state, ema)
+
+    run_dir = Path(run.dir)
+    checkpoint = latest_checkpoint(run_dir)
+    if checkpoint is not None:
+        load_checkpoint(accelerator, checkpoint)
+        accelerator.print(f"resuming from {checkpoint}")
+    if accelerator.is_main_process:
+        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_config(config, run_dir / "config.yaml")
+    accelerator.wait_for_everyone()
+    tracker = Tracker(config, state.step, writes=accelerator.is_main_process)
+
+    patches = SharpPatches(training_files, data, run.seed, optim.batch)
+    loader = patch_loader(
+        patches, first_step=state.step, steps=optim.steps, micro_batch=micro_batch, rank=rank, world=world
+    )
+    held_out = held_out_crops(held_out_files).to(accelerator.device)
+    progress = tqdm(
+        total=optim.steps, initial=state.step, unit="step", disable=None if accelerator.is_main_process else True
+    )
+    losses, started, counted_from = [], time.monotonic(), state.step
+    for batch in loader:
+        x, noise, quantile = (batch[key].to(accelerator.device) for key in ("x", "noise", "quantile"))
+        with accelerator.accumulate(network):
+            sigma = config.noise(quantile)
+            loss = denoising_loss(network, x, noise, sigma, config.network.sigma_data).mean()
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(network.parameters(), optim.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.detach())
+        if not accelerator.sync_gradients:
+            continue
+        schedule.step()
+        ema.step(network.parameters())
+        state.step += 1
+        progress.update()
+
+        last = state.step == optim.steps
+        if state.step % run.log_every == 0 or last:
+            mean_loss = accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
+            rate = (state.step - counted_from) * optim.batch / (time.monotonic() - started)
+            tracker.scalars(
+                state.step,
+                {"loss": mean_loss, "grad_norm": float(norm), "lr": schedule.get_last_lr()[0], "patches_per_s": rate},
+            )
+            if not torch.isfinite(torch.tensor(mean_loss)):
+                raise ValueError(f"the loss is {mean_loss} at step {state.step}: lower optim.lr")
+            losses, started, counted_from = [], time.monotonic(), state.step
+        if (state.step % run.panel_every == 0 or last) and accelerator.is_main_process:
+            with averaged_weights(ema, network):
+                tracker.scalars(state.step, denoising_psnr(network, held_out, run.seed))
+        if state.step % run.save_every == 0 or last:
+            save_checkpoint(accelerator, run_dir, state.step, run.keep)
+    progress.close()
+    if accelerator.is_main_process:
+        with averaged_weights(ema, network):
+            export_pipeline(accelerator.unwrap_model(network), run_dir / "export")
+        accelerator.print(f"finished; weights in {run_dir / 'export'}")
+    tracker.close()
+    accelerator.end_training()
+
+
+def learning_rate_factor(step: int, optim) -> float:  # noqa: ANN001 - OptimConfig, imported late
+    """Share of `optim.lr` at an optimizer step: linear warm-up, constant, linear decay to zero."""
+    warmup = min(1.0, (step + 1) / (optim.warmup + 1))
+    decay_steps = optim.decay * optim.steps
+    decay = min(1.0, (optim.steps - step) / decay_steps) if decay_steps > 0 else 1.0
+    return warmup * decay
+
+
+if __name__ == "__main__":
+    sys.exit(main())
