@@ -1,5 +1,37 @@
-"""Reading and writing pictures."""
+"""Reading and writing pictures: formats, bit depth, orientation, metadata, blur maps and the HTML report.
+
+The names below are imported when first used, so that a command line's `--help` need not wait for them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from photos.files import find_photos, read, write
+    from photos.maps import map_picture, read_map, write_map
+    from photos.photo import MAX_PIXELS, Photo, PhotoError
+    from photos.report import write_report
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 
-__all__ = ["PHOTO_SUFFIXES"]
+_HOME = {
+    "MAX_PIXELS": "photo", "Photo": "photo", "PhotoError": "photo",
+    "find_photos": "files", "read": "files", "write": "files",
+    "map_picture": "maps", "read_map": "maps", "write_map": "maps",
+    "write_report": "report",
+}  # fmt: skip
+
+__all__ = [
+    "MAX_PIXELS", "PHOTO_SUFFIXES", "Photo", "PhotoError", "find_photos", "map_picture", "read", "read_map", "write",
+    "write_map", "write_report",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'photos' has no attribute {name!r}")
+    return getattr(import_module(f"photos.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

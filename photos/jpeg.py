@@ -1,0 +1,132 @@
+"""JPEG: decoded and encoded by Pillow, never more coarsely than the input was."""
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+from photos.metadata import exif_orientation, image_resources, upright_exif, upright_xmp, xmp_orientation
+from photos.photo import MAX_PIXELS, Decoded, Photo, Refused, upright
+
+__all__ = ["JpegDetails", "decode", "encode"]
+
+_QUALITY = 95
+_EXIF, _XMP, _PHOTOSHOP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
+_SEGMENT = 65533
+
+
+@dataclass(frozen=True, eq=False)
+class JpegDetails:
+    """How a JPEG file was stored.
+
+    Attributes:
+        tables: Quantisation tables of brightness and, in colour pictures, of colour; 64 divisors each.
+        subsampling: Pillow's number: 0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0.
+        progressive: Whether it is stored in progressive order.
+        dpi: Resolution in dots per inch.
+        xmp: XMP packet.
+        resources: Photoshop image resources, which hold captions and keywords.
+        comment: Comment.
+    """
+
+    tables: list[list[int]]
+    subsampling: int
+    progressive: bool
+    dpi: tuple[float, float] | None
+    xmp: bytes | None
+    resources: bytes
+    comment: bytes | None
+
+
+def decode(data: bytes) -> Decoded:
+    """Decodes the first picture of a JPEG file.
+
+    Raises:
+        Refused: If the picture is too large or neither grey nor RGB.
+        OSError: If the file is damaged or cut short.
+    """
+    with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"]) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Refused(f"expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}")
+        if image.mode not in ("L", "RGB"):
+            raise Refused(f"expected a grey or RGB JPEG, got one in {image.mode}; please convert it to RGB")
+        image.load()
+        samples = np.asarray(image)
+        # Pillow knows the sampling of its class for JPEG alone; a file with several pictures is of another class.
+        layers = image.layer
+        subsampling = JpegImagePlugin.get_sampling(image) if image.format == "JPEG" else _sampling(layers)
+        info = dict(image.info)
+        exif = info.get("exif", b"").removeprefix(_EXIF)
+        resources = b"".join(
+            part.removeprefix(_PHOTOSHOP) for name, part in image.applist
+            if name == "APP13" and part.startswith(_PHOTOSHOP)
+        )  # fmt: skip
+        tables = [image.quantization[layers[0][3]]]
+        if len(layers) == 3:
+            # One table per colour component is possible, Pillow writes one for both: the finer of each divisor.
+            first, second = (image.quantization[layer[3]] for layer in layers[1:])
+            tables.append([min(pair) for pair in zip(first, second, strict=True)])
+    xmp = info.get("xmp")
+    orientation = exif_orientation(exif) or xmp_orientation(xmp) or 1
+    if xmp is not None and b"Container:Directory" in xmp:
+        xmp = None  # It lists pictures behind the first (gain maps, depth), which are not written.
+    details = JpegDetails(
+        tables=tables, subsampling=0 if subsampling < 0 else subsampling,
+        progressive=bool(info.get("progressive")), dpi=info.get("dpi"), xmp=xmp,
+        resources=image_resources(resources), comment=info.get("comment"),
+    )  # fmt: skip
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    return Decoded(upright(samples, orientation), details, exif or None, info.get("icc_profile"))
+
+
+def encode(pixels: np.ndarray, photo: Photo) -> bytes:
+    """Encodes pixels as a JPEG file with the metadata of a photo.
+
+    Each divisor of the quantisation tables is at most the input's and at most that of quality 95.
+
+    Args:
+        pixels: Values in [0, 1], shape (H, W, 3).
+        photo: The photo whose layout and metadata to use; a JPEG.
+    """
+    details: JpegDetails = photo.details
+    samples = photo.samples_of(pixels)
+    height, width, channels = samples.shape
+    image = Image.fromarray(samples[..., 0] if channels == 1 else samples)
+    fine = _standard_tables()
+    tables = [
+        [min(pair) for pair in zip(table, fine[index], strict=True)] for index, table in enumerate(details.tables)
+    ]
+    options = {"qtables": tables, "subsampling": details.subsampling, "progressive": details.progressive}
+    if details.dpi:
+        options["dpi"] = details.dpi
+    if photo.icc:
+        options["icc_profile"] = photo.icc
+    if photo.exif:
+        options["exif"] = _EXIF + upright_exif(photo.exif, width, height)
+    if details.xmp:
+        options["xmp"] = upright_xmp(details.xmp)
+    if details.comment:
+        options["comment"] = details.comment
+    room = _SEGMENT - len(_PHOTOSHOP)
+    parts = [_PHOTOSHOP + details.resources[at : at + room] for at in range(0, len(details.resources), room)]
+    options["extra"] = b"".join(b"\xff\xed" + (len(part) + 2).to_bytes(2, "big") + part for part in parts)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def _sampling(layers: list[tuple[int, int, int, int]]) -> int:
+    """Pillow's number of the colour sampling, -1 for others."""
+    factors = tuple(factor for layer in layers for factor in layer[1:3])
+    return {(1, 1, 1, 1, 1, 1): 0, (2, 1, 1, 1, 1, 1): 1, (2, 2, 1, 1, 1, 1): 2}.get(factors, -1)
+
+
+@lru_cache(maxsize=1)
+def _standard_tables() -> list[list[int]]:
+    """Quantisation tables of quality 95, for brightness and colour, in Pillow's order of the divisors."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, "JPEG", quality=_QUALITY)
+    with Image.open(buffer) as image:
+        return [image.quantization[0], image.quantization[1]]

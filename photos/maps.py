@@ -1,0 +1,110 @@
+"""Maps of the blur radius: one number per pixel, in pixels, kept in files and shown in colours."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from photos import png, tiff
+from photos.files import explained, file_bytes, format_of, replacing, strict_decoding
+from photos.photo import MAX_PIXELS, PhotoError, Refused
+
+__all__ = ["COLOURS", "map_picture", "read_map", "write_map"]
+
+COLOURS = (
+    (16, 14, 44), (43, 30, 96), (60, 66, 134), (49, 104, 142), (33, 140, 141), (52, 174, 121), (122, 202, 84),
+    (196, 221, 64), (252, 236, 130),
+)  # fmt: skip
+"""From none to all: sRGB colours of steadily growing lightness, also for readers who see fewer colours."""
+
+
+def write_map(path: str | Path, values: np.ndarray) -> None:
+    """Writes a map as a float32 TIFF file; an old file is replaced when the new one is complete.
+
+    Args:
+        path: The file to write; its name ends in .tif or .tiff.
+        values: Blur radii in pixels, shape (H, W).
+
+    Raises:
+        PhotoError: If the name has another suffix, the values are no map, or the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise PhotoError(f"{path}: expected a name that ends in .tif or .tiff for a map, got {path.suffix!r}")
+    with explained(path, "map"):
+        values = _checked(np.asarray(values))
+    with replacing(path) as temporary:
+        # With compression a map of large sharp regions takes little space.
+        tifffile.imwrite(temporary, values, photometric="minisblack", compression="zlib", metadata=None, software=False)
+
+
+def read_map(path: str | Path) -> np.ndarray:
+    """Reads a map of blur radii.
+
+    Args:
+        path: A grey TIFF file of floating-point or integer numbers, a grey PNG file, or a NumPy file (.npy). Its
+            numbers are radii in pixels as they are.
+
+    Returns:
+        Blur radii in pixels, float32, shape (H, W).
+
+    Raises:
+        PhotoError: If the file cannot be read, is no grey picture, or holds negative or non-finite numbers.
+    """
+    path = Path(path)
+    data = file_bytes(path)
+    kind = format_of(data)
+    with explained(path, kind), strict_decoding():
+        if kind == "TIFF":
+            samples = tiff.read_samples(data)
+        elif kind == "PNG":
+            if png.header(data).depth < 8:
+                raise Refused("expected a map of 8 or 16 bits, got fewer")
+            samples = png.decode(data).samples
+        elif kind == "NumPy":
+            # Mapped, a file that promises more numbers than it holds is refused before memory is taken.
+            samples = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            raise Refused(f"expected a map in a TIFF, PNG or NumPy file, got {kind}")
+        if samples.ndim == 3 and samples.shape[2] == 1:
+            samples = samples[..., 0]
+        return _checked(samples)
+
+
+def _checked(values: np.ndarray) -> np.ndarray:
+    """A map as float32, shape (H, W), or Refused."""
+    if values.dtype.kind not in "fiu":
+        raise Refused(f"expected a map of real numbers, got {values.dtype}")
+    if values.ndim != 2 or values.size == 0:
+        raise Refused(f"expected a grey map of shape (H, W), got {values.shape}")
+    if values.size > MAX_PIXELS:
+        raise Refused(f"expected at most {MAX_PIXELS} pixels, got {values.shape[1]} x {values.shape[0]}")
+    with np.errstate(over="ignore"):
+        values = np.array(values, np.float32)
+    if not np.isfinite(values).all():
+        raise Refused("expected finite radii, got NaN or infinity")
+    if values.min() < 0:
+        raise Refused(f"expected radii of at least 0 pixels, got {values.min():.6g}")
+    return values
+
+
+def map_picture(values: np.ndarray, maximum: float) -> np.ndarray:
+    """Shows a map in colours, from dark (0) to bright (the maximum).
+
+    Args:
+        values: Blur radii in pixels, shape (H, W).
+        maximum: Radius of the brightest colour in pixels; larger radii share it.
+
+    Returns:
+        sRGB picture, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: If the maximum is not positive and finite.
+    """
+    if not (np.isfinite(maximum) and maximum > 0):
+        raise ValueError(f"maximum must be positive and finite, got {maximum}")
+    table = np.array(COLOURS, np.float32)
+    steps = np.linspace(0, len(table) - 1, 256)
+    fine = np.stack([np.interp(steps, np.arange(len(table)), table[:, channel]) for channel in range(3)], axis=1)
+    index = np.rint(np.clip(np.asarray(values, np.float32) / maximum, 0, 1) * 255).astype(np.uint8)
+    return np.rint(fine).astype(np.uint8)[index]

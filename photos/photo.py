@@ -1,0 +1,152 @@
+"""A photo in memory: float pixels, and all that is needed to write them back as they came.
+
+Two representations meet here. Files hold samples: integer codes (H, W, C) with C = 1 (L), 2 (LA), 3 (RGB) or
+4 (RGBA). The rest of the project works on pixels: float32 (H, W, 3) in [0, 1], proportional to the codes. No gamma
+curve or colour profile is applied on the way.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["LAYOUTS", "MAX_PIXELS", "Decoded", "Photo", "PhotoError", "Refused", "upright"]
+
+MAX_PIXELS = 250_000_000
+"""Largest picture that is decoded, in pixels; checked from the header, before memory is taken."""
+
+LAYOUTS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+class PhotoError(ValueError):
+    """A file that cannot be read or written as asked; the message is one sentence for the user."""
+
+
+class Refused(ValueError):
+    """A reason not to read a picture, before the file's name is known; never leaves this package."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a decoder of one format returns.
+
+    Attributes:
+        samples: Codes as stored, upright, shape (H, W, C) with C from 1 to 4; uint8, uint16 or float32.
+        details: What the format's encoder needs besides the samples.
+        exif: EXIF block as found in the file, a TIFF structure without the marker `Exif`; None for TIFF files,
+            whose tags are part of `details`.
+        icc: ICC colour profile.
+    """
+
+    samples: np.ndarray
+    details: object
+    exif: bytes | None = None
+    icc: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture and how it was stored.
+
+    Attributes:
+        path: Where it was read from.
+        pixels: Values in [0, 1] as stored (usually sRGB), upright, float32, shape (H, W, 3); grey is repeated.
+        alpha: Opacity in [0, 1], float32, shape (H, W), or None.
+        layout: `L`, `LA`, `RGB` or `RGBA`: how the picture is written back. A palette becomes RGB or RGBA.
+        bit_depth: 8, 16, or 32 for a floating-point TIFF.
+        format: `JPEG`, `PNG` or `TIFF`.
+        exif: EXIF block as found in the file; None for TIFF files.
+        icc: ICC colour profile; carried along, never applied.
+        details: What the format's encoder needs besides: quantisation tables, chunks, tags.
+    """
+
+    path: Path
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    layout: str
+    bit_depth: int
+    format: str
+    exif: bytes | None
+    icc: bytes | None
+    details: object
+
+    @classmethod
+    def of(cls, path: Path, kind: str, decoded: Decoded) -> "Photo":
+        """Makes a photo of decoded samples.
+
+        Args:
+            path: Where the samples come from.
+            kind: `JPEG`, `PNG` or `TIFF`.
+            decoded: The decoder's result.
+
+        Raises:
+            Refused: If floating-point samples are not finite or not in [0, 1].
+        """
+        samples = decoded.samples
+        if samples.dtype == np.float32:
+            values = samples.copy()
+            if not np.isfinite(values).all():
+                raise Refused("expected finite values, got NaN or infinity")
+            if values.min() < 0 or values.max() > 1:
+                raise Refused(f"expected floating-point values in [0, 1], got {values.min():.6g} to {values.max():.6g}")
+        else:
+            values = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+        colours = 3 if samples.shape[2] >= 3 else 1
+        pixels = values[..., :colours] if colours == 3 else np.repeat(values[..., :1], 3, axis=2)
+        alpha = np.ascontiguousarray(values[..., -1]) if samples.shape[2] in (2, 4) else None
+        return cls(
+            path=path, pixels=np.ascontiguousarray(pixels), alpha=alpha, layout=LAYOUTS[samples.shape[2]],
+            bit_depth=8 * samples.dtype.itemsize, format=kind, exif=decoded.exif, icc=decoded.icc,
+            details=decoded.details,
+        )  # fmt: skip
+
+    def samples_of(self, pixels: np.ndarray) -> np.ndarray:
+        """The codes that store given pixels as this photo is stored.
+
+        Args:
+            pixels: Values in [0, 1], shape (H, W, 3). Values outside are clipped. A grey photo stores the mean of
+                the three channels.
+
+        Returns:
+            Codes of this photo's bit depth and layout, with its alpha unchanged, shape (H, W, C).
+
+        Raises:
+            ValueError: If the pixels are not (H, W, 3), do not fit the alpha, or are not finite.
+        """
+        pixels = np.asarray(pixels)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+            raise ValueError(f"pixels must have shape (H, W, 3), got {pixels.shape}")
+        if self.alpha is not None and pixels.shape[:2] != self.alpha.shape:
+            raise ValueError(f"pixels must have the size {self.alpha.shape} of the alpha, got {pixels.shape[:2]}")
+        if not np.isfinite(pixels).all():
+            raise ValueError("pixels must be finite, got NaN or infinity")
+        values = pixels
+        if self.layout in ("L", "LA"):
+            # In double precision the mean of three equal float32 values is that value.
+            values = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+        if self.alpha is not None:
+            values = np.concatenate([values, self.alpha[..., None]], axis=2)
+        values = np.clip(values, 0, 1, dtype=np.float32)
+        if self.bit_depth == 32:
+            return values
+        dtype = np.dtype(f"u{self.bit_depth // 8}")
+        return np.rint(values * np.float32(np.iinfo(dtype).max)).astype(dtype)
+
+
+def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns samples stored with an EXIF orientation the way they are meant to be seen.
+
+    Args:
+        samples: Array of shape (H, W, ...).
+        orientation: EXIF orientation; the numbers 1 to 8 have a meaning, others leave the samples alone.
+
+    Returns:
+        A contiguous array of shape (H, W, ...), or (W, H, ...) for the orientations 5 to 8.
+    """
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return np.ascontiguousarray(samples)

@@ -1,0 +1,88 @@
+import colorsys
+import os
+import pickle
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from photos import PhotoError, map_picture, read_map, write_map
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 9), (9, 1), (1, 1)])
+def test_a_map_comes_back_as_it_was(tmp_path, rng, size):
+    values = (20 * rng.random(size)).astype(np.float32)
+    write_map(tmp_path / "map.tif", values)
+    again = read_map(tmp_path / "map.tif")
+    assert again.dtype == np.float32
+    np.testing.assert_array_equal(again, values)
+    assert os.listdir(tmp_path) == ["map.tif"]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "map.tif").reshape(size), values)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.int16])
+def test_numbers_are_radii_as_they_are(tmp_path, dtype):
+    values = np.arange(12).reshape(3, 4).astype(dtype)
+    np.save(tmp_path / "a.npy", values)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    names = ["a.npy", "a.tif"]
+    if dtype in (np.uint8, np.uint16):
+        Image.fromarray(values).save(tmp_path / "a.png")
+        names.append("a.png")
+    for name in names:
+        np.testing.assert_array_equal(read_map(tmp_path / name), np.arange(12).reshape(3, 4))
+
+
+def test_bad_maps_are_refused_by_name(tmp_path):
+    good = np.ones((4, 4), np.float32)
+    for name, value in (("nan", np.nan), ("inf", np.inf), ("negative", -0.5)):
+        values = good.copy()
+        values[1, 2] = value
+        tifffile.imwrite(tmp_path / f"{name}.tif", values)
+        np.save(tmp_path / f"{name}.npy", values)
+        for suffix in ("tif", "npy"):
+            with pytest.raises(PhotoError, match=rf"{name}\.{suffix}.*(NaN|infinity|at least 0 pixels, got -0\.5)"):
+                read_map(tmp_path / f"{name}.{suffix}")
+        with pytest.raises(PhotoError, match=r"out\.tif"):
+            write_map(tmp_path / "out.tif", values)
+    np.save(tmp_path / "huge.npy", np.full((2, 2), 1e300))
+    Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
+    Image.new("RGBA", (4, 4)).save(tmp_path / "colour.tif")
+    Image.new("LA", (4, 4)).save(tmp_path / "alpha.png")
+    Image.new("1", (4, 4)).save(tmp_path / "bits.png")
+    Image.new("L", (4, 4)).save(tmp_path / "a.jpg")
+    np.save(tmp_path / "cube.npy", np.ones((2, 3, 4)))
+    np.save(tmp_path / "complex.npy", np.ones((2, 3), complex))
+    np.save(tmp_path / "flat.npy", np.ones(4))
+    (tmp_path / "object.npy").write_bytes(b"\x93NUMPY\x01\x00" + pickle.dumps(good))
+    np.save(tmp_path / "pickled.npy", np.array([[None]]), allow_pickle=True)
+    (tmp_path / "text.tif").write_text("1 2 3")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    whole = (tmp_path / "nan.npy").read_bytes()
+    (tmp_path / "short.npy").write_bytes(whole[:-3])
+    names = (
+        "huge.npy", "colour.png", "colour.tif", "alpha.png", "bits.png", "a.jpg", "cube.npy", "complex.npy", "flat.npy",
+        "object.npy", "pickled.npy", "text.tif", "empty.tif", "short.npy", "missing.tif",
+    )  # fmt: skip
+    for name in names:
+        with pytest.raises(PhotoError) as caught:
+            read_map(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value), name
+    assert not (tmp_path / "out.tif").exists()
+    with pytest.raises(PhotoError, match=r"map\.png.*\.tif"):
+        write_map(tmp_path / "map.png", good)
+
+
+def test_colours_grow_lighter_from_zero_to_the_maximum():
+    picture = map_picture(np.linspace(0, 12, 200)[None], 10.0)
+    assert picture.shape == (1, 200, 3) and picture.dtype == np.uint8
+    linear = (picture[0] / 255.0) ** 2.2
+    lightness = linear @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) >= -1e-9).all() and lightness[-1] > 20 * lightness[0]
+    assert (picture[0, 170:] == picture[0, -1]).all()
+    hues = [colorsys.rgb_to_hsv(*(colour / 255))[0] for colour in picture[0]]
+    assert hues[20] > hues[80] > hues[140]
+    for maximum in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="maximum"):
+            map_picture(np.zeros((2, 2)), maximum)
