@@ -145,3 +145,10 @@ def test_premultiplied_alpha_stays_so(tmp_path, rng):
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         assert file.pages[0].extrasamples == (1,)
         np.testing.assert_array_equal(file.asarray(), samples)
+
+
+def test_missing_picture_data_is_told_from_damage(tmp_path, rng):
+    tifffile.imwrite(tmp_path / "a.tif", rng.integers(0, 65536, (20, 30, 3)).astype(np.uint16), photometric="rgb")
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-5])
+    with pytest.raises(PhotoError, match=r"a\.tif.*cut short"):
+        read(tmp_path / "a.tif")
