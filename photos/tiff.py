@@ -5,6 +5,7 @@ pictures are decoded by Pillow, and for others Pillow's libtiff undoes the compr
 """
 
 import io
+import math
 import struct
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -161,7 +162,10 @@ def _upright_samples(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
     if page.photometric not in known:
         raise Refused(f"expected a grey or RGB TIFF, got one in {getattr(page.photometric, 'name', page.photometric)}")
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if not segments or any(count == 0 or offset + count > len(data) for offset, count in segments):
+    # Without this the missing strips or tiles would come out black.
+    if len(segments) != math.prod(page.chunked) or any(
+        count == 0 or offset + count > len(data) for offset, count in segments
+    ):
         raise Refused("expected a whole TIFF file, got one that is cut short")
     orientation = page.tags.valueof(_ORIENTATION) or 1
     depth = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
@@ -211,8 +215,6 @@ def _unpacked(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
         else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
     )  # fmt: skip
     down, across = -(-page.imagelength // rows), -(-page.imagewidth // columns)
-    if len(page.dataoffsets) != planes * down * across:
-        raise Refused(f"expected {planes * down * across} strips or tiles, got {len(page.dataoffsets)}")
     for index, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
         plane, place = divmod(index, down * across)
         top, left = place // across * rows, place % across * columns

@@ -152,3 +152,16 @@ def test_missing_picture_data_is_told_from_damage(tmp_path, rng):
     (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-5])
     with pytest.raises(PhotoError, match=r"a\.tif.*cut short"):
         read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "options", [{"tile": (16, 16)}, {"rowsperstrip": 4}, {"rowsperstrip": 4, "compression": "zlib"}]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_picture_with_missing_parts_is_refused(tmp_path, rng, options, dtype):
+    samples = rng.integers(0, 256, (16, 16, 3)).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", metadata=None, **options)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(1600)
+    with pytest.raises(PhotoError, match=r"a\.tif.*cut short"):
+        read(tmp_path / "a.tif")
