@@ -27,10 +27,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image
 from torch import Tensor
 
-from photos import PHOTO_SUFFIXES
+from photos import find_photos, read
 
 __all__ = ["CROP", "NOISE_STD", "RADIUS_MAPS", "Capture", "defocus", "protocol_captures", "radius_map"]
 
@@ -70,12 +69,12 @@ class Capture:
     radius_map: Tensor
 
 
-def protocol_captures(folder: str | Path, count: int = 24, stride: int = 1) -> Iterator[Capture]:
+def protocol_captures(folder: str | Path, count: int | None = 24, stride: int = 1) -> Iterator[Capture]:
     """Simulates every radius map on photos of a folder, photo by photo.
 
     Args:
         folder: Folder of sharp photos, at least a little larger than CROP on both sides; searched recursively.
-        count: Number of photos, in the order of their paths; fewer if the folder holds fewer.
+        count: Number of photos, in the order of their paths, or all there are; None for all.
         stride: Takes every stride-th photo, for tuning on a spread of a training folder.
 
     Yields:
@@ -87,18 +86,16 @@ def protocol_captures(folder: str | Path, count: int = 24, stride: int = 1) -> I
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"expected a folder of sharp photos, got {folder}")
-    if count < 1 or stride < 1:
+    if stride < 1 or (count is not None and count < 1):
         raise ValueError(f"count and stride must be at least 1, got {count} and {stride}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not files:
-        raise ValueError(f"no photo ({', '.join(sorted(PHOTO_SUFFIXES))}) in {folder}")
+    files = find_photos(folder)
     maps = {name: radius_map(name) for name in RADIUS_MAPS}
     for index, file in list(enumerate(files))[::stride][:count]:
         title = file.relative_to(folder).with_suffix("").as_posix()
-        with Image.open(file) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError(f"{file}: expected a photo of 8 bits per channel")
-            photo = np.asarray(picture.convert("RGB"))
+        stored = read(file)
+        if stored.bit_depth != 8:
+            raise ValueError(f"{file}: expected a photo of 8 bits per channel, got {stored.bit_depth}")
+        photo = np.rint(255 * stored.pixels).astype(np.uint8)
         for number, (name, radii) in enumerate(maps.items()):
             try:
                 blurred = defocus(photo / 255, radii)

@@ -100,7 +100,7 @@ def test_count_and_stride_choose_photos_without_changing_them(folder, captures):
 
 
 def test_folders_without_photos_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no photo"):
+    with pytest.raises(ValueError, match="got none"):
         list(protocol_captures(tmp_path))
     with pytest.raises(ValueError, match="folder"):
         list(protocol_captures(tmp_path / "missing"))

@@ -8,6 +8,15 @@ from optics import DefocusOperator
 from restorers.tv import TVDeconvolution, total_variation
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # On pictures this small, threads cost more than they give.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _problem(side=14, seed=0):
     """A blocky colour picture, its capture through a map with radii of 0.5 and 2, and the operator."""
     generator = torch.Generator().manual_seed(seed)
