@@ -96,7 +96,8 @@ class LPIPS:
         try:
             import lpips
         except Exception as error:  # torchvision fails in many ways beside a torch of another build.
-            self.reason = f"the lpips package cannot be imported: {str(error).splitlines()[0]}"
+            words = str(error).splitlines() or [type(error).__name__]
+            self.reason = f"the lpips package cannot be imported: {words[0]}"
             return
         with warnings.catch_warnings():
             # lpips calls torchvision with arguments deprecated since 0.13.

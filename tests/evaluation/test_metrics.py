@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_lpips_refuses_a_folder_without_the_backbone_and_unknown_nets(tmp_path):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.skipif("SCOREFOCUS_LPIPS_WEIGHTS" not in os.environ, reason="set SCOREFOCUS_LPIPS_WEIGHTS to a folder")
-def test_lpips_reproduces_a_published_value():
+def test_lpips_reproduces_a_published_value(monkeypatch, tmp_path):
     # The example in torchmetrics' documentation of LPIPS-SqueezeNet: seed 42, mean of 10 pairs, 0.1005.
     distance = LPIPS("squeeze", os.environ["SCOREFOCUS_LPIPS_WEIGHTS"])
     assert distance.reason is None
@@ -97,3 +98,11 @@ def test_lpips_reproduces_a_published_value():
     assert distance(first[:1], first[:1]) == 0
     grey = first[:1, :1], second[:1, :1]
     assert distance(*grey) == pytest.approx(distance(*(picture.repeat(1, 3, 1, 1) for picture in grey)))
+
+    # The whole backbone, as torchvision would have stored it, gives the same.
+    features = torch.load(Path(os.environ["SCOREFOCUS_LPIPS_WEIGHTS"]) / "squeezenet1_1_features.pth")
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    whole = {f"features.{name}": value for name, value in features.items()} | {"classifier.1.bias": torch.zeros(1000)}
+    torch.save(whole, tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert LPIPS("squeeze")(first[:1], second[:1]) == pytest.approx(values[0])
