@@ -116,7 +116,7 @@ def _captures(data):
     from evaluation.simulated import protocol_captures
 
     if data.protocol == "simulated":
-        for capture in protocol_captures(data.root, data.count):
+        for capture in protocol_captures(data.root, data.count, data.stride):
             name = Path(data.root).resolve().name
             yield capture.name, name, capture.map_name, capture.x, capture.y, capture.radius_map, None
     else:
@@ -130,7 +130,7 @@ def _total(data) -> int | None:
 
     if data.protocol != "simulated":
         return None
-    return len(RADIUS_MAPS) * len(find_photos(data.root)[: data.count])
+    return len(RADIUS_MAPS) * len(find_photos(data.root)[:: data.stride][: data.count])
 
 
 def _score(image, x, mask, lpips) -> dict[str, float | None]:
@@ -165,6 +165,8 @@ def _protocol(config) -> dict[str, object]:
         "LPIPS of SqueezeNet on [-1, 1]."
     )
     which = f"the first {config.data.count}" if config.data.count else "all"
+    if config.data.stride > 1:
+        which += f" of every {config.data.stride}th"
     if config.data.protocol == "simulated":
         description = (
             f"Simulated defocus of sharp photos, {which} by name: {CROP} x {CROP} centre crops, "
@@ -183,6 +185,7 @@ def _protocol(config) -> dict[str, object]:
         "name": config.data.protocol,
         "description": f"{description} {scoring}",
         "count": config.data.count,
+        "stride": config.data.stride,
         "bits": 8,
         **numbers,
     }
