@@ -65,6 +65,8 @@ def measure(config) -> dict:
         print(f"LPIPS is not measured: {lpips.reason}", file=sys.stderr)
     methods = {name: METHODS[name](config, device) for name in config.methods}
 
+    # At the start: the project may change while a long benchmark runs.
+    origin = provenance(weights, device)
     rows, pictures = [], 0
     progress = tqdm(_captures(config.data), total=_total(config.data), unit="picture")
     for name, set_name, group, x, y, true_map, mask in progress:
@@ -96,7 +98,7 @@ def measure(config) -> dict:
         "protocol": _protocol(config),
         "settings": asdict(config),
         "seed": config.seed,
-        **provenance(weights, device),
+        **origin,
         "lpips": {"net": lpips.net, "reason": lpips.reason},
         "peak_memory": peak_memory(device),
         "pictures": pictures,

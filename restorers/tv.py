@@ -32,7 +32,7 @@ class TVDeconvolution:
     radius maps of `evaluation.simulated` (128 x 128 crops with the smallest and the largest radii, true
     map, noise 0.01): mean gain in PSNR 3.26, 3.45, 3.52, 3.48 dB for w = 5, 6, 7.5, 9 x 10^-4. Summing
     the length of each channel's gradient apart instead of vectorially gained 0.3 dB less at its own best
-    weight. At noise 0.005, 0.02 and 0.04 the best of four weights, a factor 1.4 apart, were 3, 26 and
+    weight (4 photos). At noise 0.005, 0.02 and 0.04 the best of four weights, a factor 1.4 apart, were 3, 26 and
     80 (the largest tried) x 10^-4 (4 photos): w grows with the power 1.5 of the noise rather than 1 or 2.
 
     Attributes:
