@@ -1,6 +1,12 @@
 """How a lens defocuses: point spread functions, the operator and its adjoint, light, noise, the defocus map."""
 
+from optics.defocus_map import EvidenceEstimator
+from optics.light import LinearLightDefocus, to_linear, to_srgb
+from optics.noise import estimate_noise_std
 from optics.operator import DefocusOperator
 from optics.psf import PSF_SOFTNESS, bank_radii, defocus_psf, psf_bank
 
-__all__ = ["PSF_SOFTNESS", "DefocusOperator", "bank_radii", "defocus_psf", "psf_bank"]
+__all__ = [
+    "PSF_SOFTNESS", "DefocusOperator", "EvidenceEstimator", "LinearLightDefocus", "bank_radii", "defocus_psf",
+    "estimate_noise_std", "psf_bank", "to_linear", "to_srgb",
+]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Proximal guidance: a denoiser that knows the capture, without the network's gradient.
+
+If the prior given x_t is approximated by a Gaussian around the denoiser's estimate D,
+p(x_0 | x_t) = N(D, v I), then the posterior mean given the capture y = A x_0 + n as well is
+
+    argmin_x ||W^1/2 (y - A x)||^2 / sigma_n^2 + ||x - D||^2 / v
+
+solved for the increment d = x - D by conjugate gradients: (A^T W A + rho) d = A^T W (y - A D),
+rho = sigma_n^2 / v. The same step is the data step of half-quadratic splitting in Zhu et al.,
+"Denoising Diffusion Models for Plug-and-Play Image Restoration", CVPRW 2023
+(https://arxiv.org/abs/2305.08995); reading it as E[x_0 | x_t, y] lets every sampler use it.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion import Denoiser
+from optics.conjugate_gradient import conjugate_gradient
+
+__all__ = ["ForwardModel", "ProximalGuidance"]
+
+
+class LinearOperator(Protocol):
+    """A linear map of canvases to captures with its adjoint."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def adjoint(self, y: Tensor) -> Tensor: ...
+
+
+class ForwardModel(Protocol):
+    """What happened to the photo: `optics.DefocusOperator` or `optics.LinearLightDefocus`."""
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, LinearOperator]:
+        """The prediction of the capture at x, and the derivative there."""
+
+
+class ProximalGuidance(Denoiser):
+    """Estimates E[x_0 | x_t, y] for a known blur.
+
+    The variance of the prior is v = sigma^2 / (lambda (1 + sigma^2 / s_d^2)), where sigma is the
+    noise level of x_t / alpha; at lambda = 1 and with s_d the standard deviation of photos this is
+    the exact posterior variance of an isotropic Gaussian prior.
+
+    Increments are kept between calls: at the next, lower noise level they are the solver's start.
+
+    Args:
+        denoiser: Estimates E[x_0 | x_t].
+        model: The blur; linearised at each estimate.
+        y: Capture in [-1, 1], shape (B, C, H, W).
+        noise_std: Noise of the capture in [-1, 1] units; a number or shape (B, 1 or C, H, W).
+        strength: lambda; smaller trusts the capture more.
+        photo_std: s_d in [-1, 1] units.
+        iterations: Bound of the solver's iterations; the number used grows with the noise level.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        model: ForwardModel,
+        y: Tensor,
+        noise_std: float | Tensor,
+        *,
+        strength: float = 0.5,
+        photo_std: float = 0.5,
+        iterations: int = 12,
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.sde = denoiser, denoiser.sde
+        self.model, self.y = model, y
+        noise_variance = torch.as_tensor(noise_std, device=y.device, dtype=y.dtype).square()
+        # One number serves as sigma_n^2; where noise varies, the weights W carry the rest.
+        self.noise_variance = noise_variance.min()
+        self.weight = self.noise_variance / noise_variance
+        self.strength, self.photo_std, self.iterations = strength, photo_std, iterations
+        self._increment: Tensor | None = None
+
+    def prior_variance(self, sigma: Tensor) -> Tensor:
+        """v at the noise level sigma (VE units)."""
+        return sigma.square() / (self.strength * (1 + sigma.square() / self.photo_std**2))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        estimate = self.denoiser(x_t, t)
+        sigma = self.sde.sigma_ve(t)
+        rho = self.noise_variance / self.prior_variance(sigma)
+        prediction, derivative = self.model.linearize(estimate)
+        self._increment = conjugate_gradient(
+            lambda d: derivative.adjoint(self.weight * derivative(d)) + rho * d,
+            derivative.adjoint(self.weight * (self.y - prediction)),
+            torch.zeros_like(estimate) if self._increment is None else self._increment,
+            iterations=self._iterations_at(sigma),
+        )
+        return estimate + self._increment
+
+    def _iterations_at(self, sigma: Tensor) -> int:
+        # What is left of the solver's error is renoised: it only has to stay well below sigma, and rho, hence
+        # convergence, improves as sigma falls.
+        return min(self.iterations, math.ceil(3 + 9 * float(sigma)))

@@ -1,0 +1,125 @@
+"""The pipeline: a defocused photo in, a sharper photo out.
+
+    pipeline = DefocusDeblurPipeline.from_pretrained("weights/small")
+    sharp = pipeline(photo).image
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from diffusion import SDE, ScoreDenoiser, ScoreNetwork
+from optics import DefocusOperator, EvidenceEstimator, LinearLightDefocus, estimate_noise_std
+from samplers.guidance import ProximalGuidance
+from samplers.predictor_corrector import SamplerStep, start_state
+from samplers.settings import SamplerSettings
+from samplers.tiling import TiledNetwork
+
+__all__ = ["DefocusDeblurPipeline", "Restoration"]
+
+LIGHTS = ("srgb", "linear")
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What the pipeline returns.
+
+    Attributes:
+        image: Restored photo in [0, 1], shape (1, 3, H, W).
+        radius_map: Blur radii that were used, pixels, shape (1, 1, H, W).
+        confidence: Of the estimated map, in [0, 1], shape (1, 1, H, W); None if the map was given.
+        noise_std: Noise of the capture that was used, of full range.
+        evaluations: Network evaluations done.
+    """
+
+    image: Tensor
+    radius_map: Tensor
+    confidence: Tensor | None
+    noise_std: float
+    evaluations: int
+
+
+class DefocusDeblurPipeline(DiffusionPipeline):
+    """Restores defocused photos with a score network and an estimate of the blur.
+
+    Args:
+        score_network: Estimates E[x_0 | x_0 + sigma z] of photos in [-1, 1].
+        sde: The diffusion whose reverse is integrated.
+    """
+
+    def __init__(self, score_network: ScoreNetwork, sde: SDE) -> None:
+        super().__init__()
+        self.register_modules(score_network=score_network, sde=sde)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Tensor,
+        *,
+        radius_map: Tensor | None = None,
+        noise_std: float | None = None,
+        softness: float = 0.0,
+        light: str = "srgb",
+        settings: SamplerSettings | None = None,
+        generator: torch.Generator | None = None,
+        callback: Callable[[SamplerStep], None] | None = None,
+    ) -> Restoration:
+        """Restores one photo.
+
+        Args:
+            image: Capture in [0, 1], shape (1, 3, H, W), any size.
+            radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated from the capture if None.
+            noise_std: Noise of the capture, of full range; estimated if None.
+            softness: PSF shape, see `optics.psf`.
+            light: Where the blur happened: `srgb` (code values as stored) or `linear` (light).
+            settings: How to sample; the defaults of `SamplerSettings` if None.
+            generator: Source of randomness; a generator with seed 0 if None.
+            callback: Called after each network evaluation.
+
+        Raises:
+            ValueError: If the image is not a finite photo in [0, 1] or the map does not fit it.
+            FloatingPointError: If the result is not finite.
+        """
+        _check_capture(image, radius_map, light)
+        settings = settings or SamplerSettings()
+        generator = generator or torch.Generator().manual_seed(0)
+        confidence = None
+        noise_std = estimate_noise_std(image) if noise_std is None else noise_std
+        if radius_map is None:
+            radius_map, confidence = EvidenceEstimator(softness=softness)(image, noise_std)
+
+        operator = DefocusOperator(radius_map, softness)
+        model = operator if light == "srgb" else LinearLightDefocus(operator)
+        network = TiledNetwork(self.score_network, settings.tile, settings.precision)
+        y = 2 * image - 1
+        denoiser = ProximalGuidance(
+            ScoreDenoiser(network, self.sde),
+            model,
+            y,
+            2 * settings.noise_factor * noise_std,
+            strength=settings.strength,
+            iterations=settings.cg_iterations,
+        )
+        sampler = settings.sampler()
+        x_t = start_state(self.sde, operator.extend(y), sampler.sigmas[0], generator)
+        x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=callback))
+        if not torch.isfinite(x).all():
+            raise FloatingPointError("the sampler produced undefined pixels")
+        restored = ((x + 1) / 2).clamp(0, 1)
+        return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations)
+
+
+def _check_capture(image: Tensor, radius_map: Tensor | None, light: str) -> None:
+    if image.dim() != 4 or image.shape[:2] != (1, 3):
+        raise ValueError(f"image must have shape (1, 3, H, W), got {tuple(image.shape)}")
+    if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
+        raise ValueError("image must hold finite values in [0, 1]")
+    if radius_map is not None and radius_map.shape != (1, 1, *image.shape[-2:]):
+        raise ValueError(
+            f"radius_map must have shape {(1, 1, *image.shape[-2:])} like the image, got {tuple(radius_map.shape)}"
+        )
+    if light not in LIGHTS:
+        raise ValueError(f"light must be one of {', '.join(LIGHTS)}, got {light!r}")

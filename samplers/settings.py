@@ -1,0 +1,96 @@
+"""Settings of a restoration; YAML files in `configs/deblur/` hold the presets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samplers.correctors import LangevinCorrector
+from samplers.grids import karras_grid
+from samplers.predictor_corrector import PredictorCorrectorSampler, count_evaluations
+from samplers.predictors import AncestralPredictor, Predictor, ReverseDiffusionPredictor
+
+__all__ = ["PREDICTORS", "PRESETS", "SamplerSettings", "preset_file"]
+
+PRESETS = ("fast", "balanced", "best")
+PREDICTORS = ("ancestral", "reverse-diffusion")
+
+
+def preset_file(name: str) -> Path:
+    """The YAML file of a preset, found relative to the project."""
+    return Path(__file__).resolve().parent.parent / "configs" / "deblur" / f"{name}.yaml"
+
+
+@dataclass
+class SamplerSettings:
+    """How the reverse SDE is integrated and guided. Noise levels are in [-1, 1] units (VE).
+
+    Attributes:
+        steps: Noise levels of the grid; each costs one network evaluation, each correction another.
+        sigma_start: Noise added to the capture at the start.
+        sigma_end: Last noise level.
+        rho: Shape of the grid, see `karras_grid`.
+        predictor: `ancestral` or `reverse-diffusion`.
+        renoise: Share of the noise that the ancestral predictor renews, see `AncestralPredictor`.
+        corrector: Whether Langevin corrections are made.
+        corrector_ratio: Signal-to-noise ratio of a correction.
+        corrector_below: Corrections are made at noise levels up to this one.
+        strength: lambda of the guidance; smaller trusts the capture more.
+        cg_iterations: Bound of the solver's iterations at each evaluation.
+        noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
+        precision: `fp32` or `bf16`, of the network.
+        tile: Side of the network's tiles in pixels.
+    """
+
+    steps: int = 12
+    sigma_start: float = 0.4
+    sigma_end: float = 0.01
+    rho: float = 7.0
+    predictor: str = "ancestral"
+    renoise: float | None = None
+    corrector: bool = True
+    corrector_ratio: float = 0.16
+    corrector_below: float = 0.05
+    strength: float = 0.5
+    cg_iterations: int = 8
+    noise_factor: float = 1.0
+    precision: str = "fp32"
+    tile: int = 1024
+
+    def __post_init__(self) -> None:
+        def require(condition: bool, key: str, expectation: str) -> None:
+            if not condition:
+                raise ValueError(f"{key} must be {expectation}, got {getattr(self, key)}")
+
+        require(self.steps >= 2, "steps", "at least 2")
+        require(0 < self.sigma_end < self.sigma_start, "sigma_end", f"in (0, sigma_start={self.sigma_start})")
+        require(self.sigma_start <= 3, "sigma_start", "at most 3, the largest noise level of training")
+        require(self.rho >= 1, "rho", "at least 1")
+        require(self.predictor in PREDICTORS, "predictor", " or ".join(PREDICTORS))
+        require(self.renoise is None or 0 <= self.renoise <= 1, "renoise", "null or in [0, 1]")
+        require(
+            self.renoise is None or self.predictor == "ancestral", "renoise", "null unless predictor=ancestral"
+        )
+        require(0 < self.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
+        require(self.corrector_below >= 0, "corrector_below", "non-negative")
+        require(self.strength > 0, "strength", "positive")
+        require(self.cg_iterations >= 1, "cg_iterations", "at least 1")
+        require(self.noise_factor > 0, "noise_factor", "positive")
+        require(self.precision in ("fp32", "bf16"), "precision", "fp32 or bf16")
+        require(self.tile >= 32, "tile", "at least 32")
+
+    def sampler(self) -> PredictorCorrectorSampler:
+        """The sampler these settings describe."""
+        return PredictorCorrectorSampler(
+            karras_grid(self.sigma_start, self.sigma_end, self.steps, self.rho), self._predictor(), self._corrector()
+        )
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of one restoration, corrections included."""
+        sigmas = karras_grid(self.sigma_start, self.sigma_end, self.steps, self.rho)
+        return count_evaluations(sigmas.tolist(), self._corrector())
+
+    def _predictor(self) -> Predictor:
+        return AncestralPredictor(self.renoise) if self.predictor == "ancestral" else ReverseDiffusionPredictor()
+
+    def _corrector(self) -> LangevinCorrector | None:
+        return LangevinCorrector(self.corrector_ratio, self.corrector_below) if self.corrector else None
