@@ -3,9 +3,10 @@
 Fitting the radius to the residual of a restored image fails: the image explains the capture under
 whatever radius it was restored with, and jointly the likeliest pair is the capture itself at radius 0.
 Here the sharp image is integrated out (see `optics.defocus_map.spectra`). The likelihoods of a bank of
-radii form a volume, which is averaged over neighbourhoods (independent evidence adds up, and flat
-regions, which know nothing, follow their surroundings). A radius too large rings where one too small
-merely helps less; hence the prior for sharpness, and a low quantile of the posterior as the estimate.
+radii form a volume, which is averaged over neighbourhoods: independent evidence adds up, and flat
+regions, which know nothing, follow their surroundings. Small windows say where, large windows say how
+much. A radius too large rings where one too small merely helps less; hence the prior for sharpness,
+and a quantile of the posterior below its median as the estimate.
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optics.defocus_map.guided_filter import box_mean
+from optics.defocus_map.guided_filter import box_mean, guided_filter
 from optics.defocus_map.spectra import local_log_likelihood, luma
 from optics.noise import MIN_NOISE_STD, estimate_noise_std
 
 __all__ = ["EvidenceEstimator"]
+
+_CELL = 8  # pixels
+_NEAR = 2  # cells; the guided filter's windows, which follow the photo's edges
+_WIDE = 8  # cells
+_WIDE_WINDOW = 64  # pixels
+_EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
 
 
 @dataclass(frozen=True)
@@ -30,28 +37,27 @@ class EvidenceEstimator:
         softness: PSF shape, see `optics.psf`.
         noise_margin: Noise is overstated by this factor.
         outliers: Probability that a window's content fits the model at no radius; bounds what one window can say.
-        near_weight: Weight of the evidence of the nearest windows, per window.
-        wide_weight: The same for the wide neighbourhood, which decides where the near one is flat.
-        sharp_prior: Log-odds of a radius up to 1 px against the same range of larger ones.
+        near_weights: Weights of the evidence of windows of 16 and of 32 px in the near neighbourhood.
+        wide_weight: Weight of windows of 64 px in the wide neighbourhood, which decides where the near one is flat.
+        sharp_prior: Log-odds of each radius up to 1 px against each larger one.
+        prior_slope: The log-prior falls by so much per pixel of radius.
         quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
     """
 
     largest_radius: float = 8.0
     softness: float = 0.0
     noise_margin: float = 1.3
-    outliers: float = 1e-3
-    near_weight: float = 1.0
-    wide_weight: float = 0.3
-    sharp_prior: float = 3.0
-    quantile: float = 0.3
-
-    window = 32
-    stride = 8
-    near, wide = 2, 8
+    outliers: float = 2e-3
+    near_weights: tuple[float, float] = (0.8, 1.0)
+    wide_weight: float = 0.8
+    sharp_prior: float = 5.0
+    prior_slope: float = 0.3
+    quantile: float = 0.37
 
     def __post_init__(self) -> None:
-        if not 1 < self.largest_radius <= 32:
-            raise ValueError(f"largest_radius must be above 1 and at most 32 px, got {self.largest_radius}")
+        if not 1 < self.largest_radius <= 16:
+            # The windows hold too few periods of what a wider PSF lets through; shrink such a photo first.
+            raise ValueError(f"largest_radius must be above 1 and at most 16 px, got {self.largest_radius}")
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
         if not 0 < self.outliers < 1:
@@ -78,11 +84,11 @@ class EvidenceEstimator:
             is right to a pixel or 15 %, in [0, 1]; both (1, 1, H, W), float32.
 
         Raises:
-            ValueError: If y has another shape.
+            ValueError: If y has another shape or is not finite.
         """
-        evidence = self.evidence(y, noise_std)
-        radius, confidence = self._read(evidence)
-        radius, confidence = (_enlarge(cells, y.shape[-2:], self.stride) for cells in (radius, confidence))
+        radius, confidence = self._read(self.evidence(y, noise_std))
+        radius, confidence = (_enlarge(cells, y.shape[-2:]) for cells in (radius, confidence))
+        radius = guided_filter(luma(y.float()), radius, _CELL // 2, _EDGE_VARIANCE)
         return _leave_sharp_alone(radius), confidence.clamp(0, 1)
 
     @torch.no_grad()
@@ -97,25 +103,36 @@ class EvidenceEstimator:
             Values up to a constant per cell, shape (1, K, ceil(H / 8), ceil(W / 8)).
 
         Raises:
-            ValueError: If y has another shape.
+            ValueError: If y has another shape or is not finite.
         """
-        if y.dim() != 4 or len(y) != 1:
+        if y.dim() != 4 or len(y) != 1 or y.numel() == 0:
             raise ValueError(f"y must have shape (1, C, H, W), got {tuple(y.shape)}")
+        if not torch.isfinite(y).all():
+            raise ValueError("y must be finite")
         y = y.float()
         noise_std = estimate_noise_std(y) if noise_std is None else max(noise_std, MIN_NOISE_STD)
         # Independent noise of three channels averages out to two thirds in their weighted sum.
         noise_std = noise_std * (0.67 if y.shape[1] == 3 else 1.0) * self.noise_margin
-        volume = local_log_likelihood(luma(y), self.radii, noise_std, self.softness, self.window, self.stride)
-        probability = torch.softmax(volume, 1)
-        volume = torch.log((1 - self.outliers) * probability + self.outliers / len(self.radii))
-        return self.near_weight * box_mean(volume, self.near) + self.wide_weight * box_mean(volume, self.wide)
+        brightness = luma(y)
+        guide = F.avg_pool2d(brightness, _CELL, ceil_mode=True, count_include_pad=False)
+
+        def bounded(window: int, stride: int) -> Tensor:
+            volume = local_log_likelihood(brightness, self.radii, noise_std, self.softness, window, stride)
+            return torch.log((1 - self.outliers) * torch.softmax(volume, 1) + self.outliers / len(self.radii))
+
+        # The wide neighbourhood needs half as many cells.
+        wide = box_mean(bounded(_WIDE_WINDOW, 2 * _CELL), _WIDE // 2)
+        evidence = self.wide_weight * _enlarge(wide, guide.shape[-2:], 2)
+        for window, weight in zip((2 * _CELL, 4 * _CELL), self.near_weights, strict=True):
+            evidence += weight * guided_filter(guide, bounded(window, _CELL), _NEAR, _EDGE_VARIANCE)
+        return evidence
 
     def _read(self, evidence: Tensor) -> tuple[Tensor, Tensor]:
         """Quantile of the posterior, and how much of the likelihood lies near it: two of (1, 1, h, w)."""
         radii = evidence.new_tensor(self.radii)
         edges = torch.cat([radii[:1], (radii[1:] + radii[:-1]) / 2, radii[-1:]])
         width = edges.diff()
-        prior = self.sharp_prior * (radii <= 1)
+        prior = self.sharp_prior * (radii <= 1) - self.prior_slope * radii
         posterior = torch.softmax(evidence + (width.log() + prior)[:, None, None], 1)
         radius = _quantile(posterior, edges, self.quantile)
         # Without the prior, so that what is not seen is not believed.
@@ -137,9 +154,9 @@ def _quantile(probability: Tensor, edges: Tensor, quantile: float) -> Tensor:
     return edges[index] + fraction * (edges[index + 1] - edges[index])
 
 
-def _enlarge(cells: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Cells to pixels, linearly between the cells' centres: (1, 1, h, w) -> (1, 1, H, W)."""
-    pixels = F.interpolate(cells, scale_factor=stride, mode="bilinear", align_corners=False)
+def _enlarge(cells: Tensor, size: tuple[int, int], factor: int = _CELL) -> Tensor:
+    """Cells to pixels, linearly between the cells' centres: (1, K, h, w) -> (1, K, H, W)."""
+    pixels = F.interpolate(cells, scale_factor=factor, mode="bilinear", align_corners=False)
     return pixels[..., : size[0], : size[1]].contiguous()
 
 
