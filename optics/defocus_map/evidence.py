@@ -25,6 +25,7 @@ _CELL = 8  # pixels
 _NEAR = 2  # cells; the guided filter's windows, which follow the photo's edges
 _WIDE = 8  # cells
 _WIDE_WINDOW = 64  # pixels
+_UNKNOWN = 0.4  # confidence below which a radius is not acted upon
 _EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
 
 
@@ -89,7 +90,7 @@ class EvidenceEstimator:
         radius, confidence = self._read(self.evidence(y, noise_std))
         radius, confidence = (_enlarge(cells, y.shape[-2:]) for cells in (radius, confidence))
         radius = guided_filter(luma(y.float()), radius, _CELL // 2, _EDGE_VARIANCE)
-        return _leave_sharp_alone(radius), confidence.clamp(0, 1)
+        return _leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence
 
     @torch.no_grad()
     def evidence(self, y: Tensor, noise_std: float | None = None) -> Tensor:
@@ -141,7 +142,7 @@ class EvidenceEstimator:
         near = ((radii[:, None, None] - radius).abs() <= tolerance).to(evidence)
         chance = (near * width[:, None, None]).sum(1, keepdim=True) / width.sum()
         found = (near * likelihood).sum(1, keepdim=True)
-        return radius, (found - chance) / (1 - chance).clamp(min=1e-6)
+        return radius, ((found - chance) / (1 - chance).clamp(min=1e-6)).clamp(0, 1)
 
 
 def _quantile(probability: Tensor, edges: Tensor, quantile: float) -> Tensor:

@@ -7,7 +7,6 @@ taken by running sums, so that the cost does not depend on the window.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["box_mean", "guided_filter"]
 
@@ -22,14 +21,18 @@ def box_mean(x: Tensor, radius: int) -> Tensor:
         raise ValueError(f"the radius of a window must not be negative, got {radius}")
     for dim in (-2, -1):
         length = x.shape[dim]
-        ends = torch.arange(length, device=x.device)
-        first, last = (ends - radius).clamp(min=0), (ends + radius + 1).clamp(max=length)
-        # Sums of what differs from the mean, in double precision, stay exact along the longest photo.
+        # Running sums of what differs from the mean, in double precision, stay exact along the longest photo.
         offset = x.mean(dim, keepdim=True)
-        sums = F.pad((x - offset).double().cumsum(dim).transpose(dim, -1), (1, 0))
-        count = (last - first).to(x.dtype)
-        means = (sums[..., last] - sums[..., first]).to(x.dtype) / count
-        x = means.transpose(dim, -1) + offset
+        sums = (x - offset).cumsum(dim, dtype=torch.float64)
+        before = sums.new_zeros(()).expand_as(sums.narrow(dim, 0, 1))
+        after = sums.narrow(dim, length - 1, 1)
+        repeats = [1] * x.dim()
+        repeats[dim] = radius
+        sums = torch.cat([before, before.repeat(repeats), sums, after.repeat(repeats)], dim)
+        means = (sums.narrow(dim, 2 * radius + 1, length) - sums.narrow(dim, 0, length)).to(x.dtype)
+        position = torch.arange(length, device=x.device)
+        count = (position + radius + 1).clamp(max=length) - (position - radius).clamp(min=0)
+        x = means.div_(count.to(x.dtype).view(-1, *[1] * (-1 - dim))).add_(offset)
     return x
 
 
