@@ -36,7 +36,7 @@ def load_config(schema: type[Schema], file: str | Path | None = None, overrides:
         for assignment in overrides:
             if "=" not in assignment or assignment.startswith("-"):
                 raise ConfigError(f"expected an assignment key=value, got {assignment!r}")
-            config = OmegaConf.merge(config, OmegaConf.from_dotlist([assignment]))
+            config = _assign(config, assignment)
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"no value for {', '.join(missing)}: give it as {missing[0]}=...")
@@ -54,6 +54,23 @@ def write_config(config: object, file: Path) -> None:
     temporary = file.with_name(file.name + ".part")
     OmegaConf.save(OmegaConf.structured(config), temporary)
     temporary.replace(file)
+
+
+def _assign(config: DictConfig, assignment: str) -> DictConfig:
+    key, _, value = assignment.partition("=")
+    try:
+        difference = OmegaConf.from_dotlist([assignment])
+    except OmegaConfBaseException:
+        raise
+    except Exception:
+        # As below: YAML errors are of a package that is not ours to import.
+        raise ConfigError(f"config key {key!r}: expected a value in YAML notation, got {value!r}") from None
+    try:
+        return OmegaConf.merge(config, difference)
+    except OmegaConfBaseException as error:
+        if error.full_key or error.key:
+            raise
+        raise ConfigError(f"config key {key!r}: {str(error).splitlines()[0]}") from None
 
 
 def _read_yaml(file: Path) -> DictConfig:
