@@ -49,9 +49,10 @@ def measure(config) -> dict:
     import torch
     from tqdm import tqdm
 
-    from evaluation.methods import METHODS, weights_folder
+    from evaluation.methods import METHODS
     from evaluation.metrics import LPIPS
     from evaluation.results import SCHEMA_VERSION, peak_memory, provenance, summarise, table, write_results
+    from samplers.weights import weights_folder
 
     out = Path(config.out)
     if (out / "results.json").exists() and not config.overwrite:

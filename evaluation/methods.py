@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
     from evaluation.settings import BenchmarkConfig
 
-__all__ = ["METHODS", "Restored", "weights_folder"]
-
-PROJECT = Path(__file__).resolve().parent.parent
+__all__ = ["METHODS", "Restored"]
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,6 @@ class Restored:
     image: Tensor
     radius_map: Tensor | None
     evaluations: int
-
-
-def weights_folder(name: str) -> Path:
-    """The folder of a saved pipeline, named relative to the current folder or to the project.
-
-    Raises:
-        ValueError: If there is no such folder.
-    """
-    for folder in (Path(name), PROJECT / name):
-        if folder.is_dir():
-            return folder
-    raise ValueError(f"weights must be the folder of a saved pipeline, got {name!r}, which does not exist")
 
 
 def _input(config: BenchmarkConfig, device: torch.device) -> Method:
@@ -71,12 +57,12 @@ def _tv(config: BenchmarkConfig, device: torch.device) -> Method:
 
 def _score(config: BenchmarkConfig, device: torch.device, *overrides: str) -> Method:
     from samplers.config import load_config
-    from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import PRESETS, SamplerSettings, preset_file
+    from samplers.weights import load_pipeline
 
     file = preset_file(config.preset) if config.preset in PRESETS else Path(config.preset)
     settings = load_config(SamplerSettings, file, [*config.sampler, *overrides])
-    pipeline = DefocusDeblurPipeline.from_pretrained(weights_folder(config.weights)).to(device)
+    pipeline = load_pipeline(config.weights).to(device)
 
     def restore(y: Tensor, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
         result = pipeline(y, radius_map=radius_map, settings=settings, generator=generator)

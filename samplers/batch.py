@@ -1,0 +1,140 @@
+"""A batch of photos: which files become which, and writing what belongs together at once.
+
+A photo `name.ext` becomes `name.ext`, its defocus map `name.ext_defocus.tif` and its report
+`name.ext_report.html`: with the suffix kept, photos that differ in it alone stay apart.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from photos import PhotoError, find_photos
+
+__all__ = ["CollisionError", "Job", "check_outputs", "plan", "written_together"]
+
+
+class CollisionError(ValueError):
+    """Two photos, or a photo and a result, would be the same file; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo and the files that are made of it.
+
+    Attributes:
+        photo: The file to read.
+        result: The restored photo.
+        with_report: Whether a report is written.
+    """
+
+    photo: Path
+    result: Path
+    with_report: bool = True
+
+    @property
+    def defocus_map(self) -> Path:
+        """The map of blur radii."""
+        return self.result.with_name(f"{self.result.name}_defocus.tif")
+
+    @property
+    def report(self) -> Path:
+        """The page that shows before and after."""
+        return self.result.with_name(f"{self.result.name}_report.html")
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All files that are written."""
+        return [self.result, self.defocus_map, *([self.report] if self.with_report else [])]
+
+
+def plan(paths: Sequence[str | Path], out: str | Path, *, with_report: bool = True) -> tuple[list[Job], list[str]]:
+    """Finds the photos at some paths and names their results; the tree below a given folder is kept.
+
+    Photos in `out` itself are passed over where it lies in a given folder: they are earlier results.
+
+    Args:
+        paths: Photos and folders of photos.
+        out: Folder of the results.
+        with_report: Whether reports are written.
+
+    Returns:
+        The jobs in the order of the paths, and a sentence for each path that leads to no photo.
+
+    Raises:
+        CollisionError: If a file would be written twice, or a photo overwritten.
+    """
+    out, jobs, errors = Path(out), {}, []
+    inner = out.resolve()
+    for path in map(Path, paths):
+        try:
+            found = find_photos(path)
+        except PhotoError as error:
+            errors.append(str(error))
+            continue
+        is_file = found == [path]
+        if not is_file and path.resolve() in inner.parents:
+            found = [photo for photo in found if inner not in photo.resolve().parents]
+            if not found:
+                errors.append(f"{path}: expected photos outside the folder of results {out}, got none")
+        for photo in found:
+            job = Job(photo, out / (photo.name if is_file else photo.relative_to(path)), with_report)
+            other = jobs.setdefault(job.result, job)
+            if other.photo.resolve() != photo.resolve():
+                raise CollisionError(f"{photo}: expected results of its own, got {job.result}, made of {other.photo}")
+    _check_apart(list(jobs.values()))
+    return list(jobs.values()), errors
+
+
+def _check_apart(jobs: list[Job]) -> None:
+    # Paths may lead to one file through links, so resolved ones are compared.
+    photos = {job.photo.resolve() for job in jobs}
+    owners: dict[Path, Job] = {}
+    for job in jobs:
+        for output in job.outputs:
+            resolved = output.resolve()
+            if resolved in photos:
+                raise CollisionError(f"{job.photo}: expected another folder for the results, for {output} is a photo")
+            other = owners.setdefault(resolved, job)
+            if other is not job:
+                raise CollisionError(f"{job.photo}: expected results of its own, got {output}, made of {other.photo}")
+
+
+def check_outputs(job: Job, overwrite: bool) -> None:
+    """Finds out before the work whether its results may be written.
+
+    Raises:
+        PhotoError: If one exists and may not be replaced, or the folder cannot be written.
+    """
+    for output in job.outputs:
+        if os.path.lexists(output) and (not overwrite or output.is_dir()):
+            hint = "a folder" if output.is_dir() else "an existing file (give --overwrite to replace it)"
+            raise PhotoError(f"{job.photo}: expected no file {output} yet, got {hint}")
+    folder = next(parent for parent in job.result.parents if os.path.lexists(parent))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise PhotoError(f"{job.photo}: expected a folder to write {job.result.name} to, got {folder}, which is none")
+
+
+@contextmanager
+def written_together(job: Job) -> Iterator[dict[Path, Path]]:
+    """Gives a temporary name for each result; they take their places if, and only if, no error occurs.
+
+    Raises:
+        PhotoError: If the results cannot be written.
+    """
+    parent = job.result.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        # Hidden, so that a listing of photos passes it over.
+        with tempfile.TemporaryDirectory(prefix=".deblur-", dir=parent) as name:
+            names = {output: Path(name) / output.name for output in job.outputs}
+            try:
+                yield names
+            except PhotoError as error:
+                raise PhotoError(str(error).replace(name, str(parent))) from error
+            for output, temporary in names.items():
+                os.replace(temporary, output)
+    except OSError as error:
+        raise PhotoError(f"{job.result}: the results cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,232 @@
+"""Makes defocused photos sharper.
+
+    python samplers/deblur.py PHOTO... -o DIR [key=value ...]
+
+PHOTO is a JPEG, PNG or TIFF file, or a folder of them, whose tree is kept below DIR. Each photo gives
+a photo of the same name, format, size and bit depth, its defocus map NAME_defocus.tif (blur radii in
+pixels, float32; edit it and feed it back with --defocus-map) and NAME_report.html (before and after).
+key=value pairs override the preset, as in steps=10 corrector=false. The paths of the files that were
+written go to the standard output, progress and errors to the standard error.
+
+exit codes:
+  0  all photos are done
+  1  the photo failed for a reason without a number of its own
+  2  the command line, a setting, the weights or the given map cannot be used
+  3  the photo cannot be read, or its results cannot be written or exist already
+  4  memory does not suffice, even with the smallest tiles
+  5  the result is not finite
+  6  several photos were given and not all are done
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# What is slow to import is imported where it is used: --help and usage errors answer at once.
+from photos import PHOTO_SUFFIXES
+
+FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+PRESETS = ("fast", "balanced", "best")
+PSFS = ("disk", "disk-gaussian", "gaussian")
+LARGEST_RADIUS = 100.0
+
+
+class UsageError(ValueError):
+    """The options do not fit together; the message is for the user."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports usage errors in one line."""
+
+    def error(self, message: str) -> None:
+        """Prints the message and exits."""
+        self.exit(USAGE, f"{self.prog}: {message} (see --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and restores the photos; returns the exit code."""
+    arguments = _parser().parse_intermixed_args(argv)
+    photos = [token for token in arguments.photos if not _is_override(token)]
+    overrides = [token for token in arguments.photos if _is_override(token)]
+    from samplers.batch import CollisionError, plan
+    from samplers.weights import WeightsError
+
+    try:
+        _check_combination(arguments, photos, overrides)
+        jobs, errors = plan(photos, arguments.output, with_report=not arguments.no_report)
+        return _restore_all(arguments, overrides, jobs, errors)
+    except (UsageError, CollisionError, WeightsError) as error:
+        return _report(error, USAGE)
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED)
+
+
+def _parser() -> Parser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="deblur.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    add = parser.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos, and key=value pairs")
+    add("-o", "--output", required=True, metavar="DIR", help="folder of the results; made if needed")
+    add("--method", choices=("score", "tv"), default="score", help="diffusion sampler, or total variation (no weights)")
+    add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
+    add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
+    add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
+    add("--psf", choices=PSFS, default="disk", help="shape of the blur (default: disk)")
+    add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
+    add("--light", choices=("srgb", "linear"), default="srgb", help="where the blur mixes values (default: srgb)")
+    add("--seed", type=_seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    add("--tile", type=int, metavar="N", help="side of the network's tiles in pixels; less needs less memory")
+    add("--overwrite", action="store_true", help="replace existing results")
+    add("--no-report", action="store_true", help="write no report")
+    add("--quiet", action="store_true", help="no progress, errors only")
+    return parser
+
+
+def _noise_std(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a share of full range, above 0 and below 1, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2^63 - 1, got {text}")
+    return value
+
+
+def _is_override(token: str) -> bool:
+    """Whether a token assigns to a setting; existing files and names of photos do not, whatever they contain."""
+    looks_so = re.match(r"[A-Za-z_][\w.]*=", token) is not None
+    return looks_so and Path(token).suffix.lower() not in PHOTO_SUFFIXES and not Path(token).exists()
+
+
+def _check_combination(arguments: argparse.Namespace, photos: list[str], overrides: list[str]) -> None:
+    if not photos:
+        raise UsageError("expected at least one photo or folder, got none")
+    if arguments.method == "tv":
+        for name in ("weights", "preset", "tile"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(f"--{name}: expected only with --method score, got --method tv")
+        if overrides:
+            raise UsageError(f"{overrides[0]}: expected settings only with --method score, got --method tv")
+        if arguments.light != "srgb":
+            raise UsageError("--light linear: expected only with --method score, got --method tv")
+
+
+def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list, errors: list[str]) -> int:
+    from photos import PhotoError
+    from samplers.batch import check_outputs
+
+    total = len(jobs) + len(errors)
+    if arguments.defocus_map is not None and total != 1:
+        raise UsageError(f"--defocus-map: expected one photo, got {total}")
+    codes = [_report(error, FILE) for error in errors]
+    ready = []
+    for job in jobs:
+        try:
+            check_outputs(job, arguments.overwrite)
+            ready.append(job)
+        except PhotoError as error:
+            codes.append(_report(error, FILE))
+    if ready:
+        codes += _restore_ready(arguments, overrides, ready)
+    failed = [code for code in codes if code != 0]
+    return (failed[0] if total == 1 else SOME_FAILED) if failed else 0
+
+
+def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: list) -> list[int]:
+    """Restores photo after photo; returns the exit code of each."""
+    from photos import PhotoError, read_map
+    from samplers.config import ConfigError
+    from samplers.one_photo import MapError, restore_file
+    from samplers.restoring import OutOfMemory
+
+    try:
+        radius_map = None if arguments.defocus_map is None else read_map(arguments.defocus_map)
+        if radius_map is not None and radius_map.max() > LARGEST_RADIUS:
+            raise UsageError(
+                f"{arguments.defocus_map}: expected radii up to {LARGEST_RADIUS:g} pixels, got {radius_map.max():g}"
+            )
+        method, device, facts = _method(arguments, overrides)
+    except (ConfigError, PhotoError) as error:
+        raise UsageError(str(error)) from None
+
+    codes = []
+    for number, job in enumerate(jobs, 1):
+        label = f"{job.photo.name} ({number} of {len(jobs)})"
+        try:
+            start = time.perf_counter()
+            restored = restore_file(job, method, device, radius_map, facts, None if arguments.quiet else label)
+            seconds = time.perf_counter() - start
+        except MapError as error:
+            codes.append(_report(f"{arguments.defocus_map}: {error}", USAGE))
+        except PhotoError as error:
+            codes.append(_report(error, FILE))
+        except OutOfMemory as error:
+            codes.append(_report(f"{job.photo}: {error}, got too little memory", MEMORY))
+        except FloatingPointError as error:
+            codes.append(_report(f"{job.photo}: expected a finite result, but {error}", NOT_FINITE))
+        except (RuntimeError, ValueError) as error:
+            codes.append(_report(f"{job.photo}: expected to restore it, got a {type(error).__name__}: {error}", FAILED))
+        else:
+            if not arguments.quiet:
+                print(f"{label}: {restored.evaluations} network evaluations, {seconds:.1f} s", file=sys.stderr)
+            print(*job.outputs, sep="\n", flush=True)
+            codes.append(0)
+    return codes
+
+
+def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
+    """The method, its device, and what the report says of it."""
+    from dataclasses import asdict
+
+    from optics import PSF_SOFTNESS
+    from samplers.config import load_config
+    from samplers.restoring import ScoreMethod, TVMethod
+    from samplers.settings import SamplerSettings, preset_file
+    from samplers.weights import load_pipeline
+
+    softness, noise_std = PSF_SOFTNESS[arguments.psf], arguments.noise_std
+    facts = {"method": arguments.method, "psf": arguments.psf, "light": arguments.light}
+    if arguments.method == "tv":
+        return TVMethod(softness=softness, noise_std=noise_std), _device(arguments.device), facts
+
+    preset, weights = arguments.preset or "balanced", arguments.weights or "weights/small"
+    tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]
+    settings = load_config(SamplerSettings, preset_file(preset), [*overrides, *tile])
+    device = _device(arguments.device)
+    pipeline = load_pipeline(weights).to(device)
+    facts |= {"weights": weights, "preset": preset, "seed": arguments.seed, **asdict(settings)}
+    method = ScoreMethod(
+        pipeline, settings, softness=softness, light=arguments.light, noise_std=noise_std, seed=arguments.seed
+    )
+    return method, device, facts
+
+
+def _device(name: str) -> object:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"--device {name}: expected a device of this machine, got an error: {reason}") from None
+
+
+def _report(error: object, code: int) -> int:
+    """Prints one line and returns the code."""
+    print(f"deblur.py: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

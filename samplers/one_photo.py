@@ -1,0 +1,85 @@
+"""One photo from file to files: read, restored, and written with its map and report."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from photos import Photo, read, write, write_map, write_report
+from samplers.batch import Job, written_together
+from samplers.pipeline import Restoration
+from samplers.predictor_corrector import SamplerStep
+from samplers.restoring import Method
+
+__all__ = ["MapError", "restore_file"]
+
+
+class MapError(ValueError):
+    """A given defocus map does not belong to the photo."""
+
+
+def restore_file(
+    job: Job,
+    method: Method,
+    device: torch.device,
+    radius_map: np.ndarray | None = None,
+    facts: Mapping[str, str | float] | None = None,
+    label: str | None = None,
+) -> Restoration:
+    """Restores a photo file and writes its results, all of them or none.
+
+    Args:
+        job: The photo and the names of its results.
+        method: How it is restored.
+        device: Where.
+        radius_map: Blur radii in pixels, shape (H, W); estimated if None.
+        facts: What the report says of the method.
+        label: Shown with the progress on a terminal; None shows none.
+
+    Raises:
+        PhotoError: If the photo cannot be read or the results cannot be written.
+        MapError: If the map's size is not the photo's.
+        OutOfMemory: If memory does not suffice.
+        FloatingPointError: If the result is not finite.
+    """
+    photo = read(job.photo)
+    size = photo.pixels.shape[:2]
+    if radius_map is not None and radius_map.shape != size:
+        raise MapError(f"expected a map of {_size(size)} pixels as {job.photo} has, got {_size(radius_map.shape)}")
+    image = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].to(device).contiguous()
+    given = None if radius_map is None else torch.from_numpy(radius_map)[None, None].to(device)
+    progress = nullcontext() if label is None else tqdm(desc=label, unit="evaluation", leave=False, disable=None)
+    with progress as bar:
+
+        def show(step: SamplerStep) -> None:
+            bar.total = step.total
+            bar.update(step.index - bar.n)
+
+        restored = method(image, given, None if bar is None else show)
+    _write(job, photo, restored, facts or {}, estimated=radius_map is None)
+    return restored
+
+
+def _write(job: Job, photo: Photo, restored: Restoration, facts: Mapping[str, str | float], estimated: bool) -> None:
+    after = restored.image[0].permute(1, 2, 0).cpu().numpy()
+    radii = restored.radius_map[0, 0].cpu().numpy()
+    with written_together(job) as names:
+        write(names[job.result], after, like=photo)
+        write_map(names[job.defocus_map], radii)
+        if job.with_report:
+            facts = {
+                "photo": job.photo.name,
+                "defocus map": "estimated" if estimated else "given",
+                "mean blur radius (pixels)": float(radii.mean()),
+                "largest blur radius (pixels)": float(radii.max()),
+                "noise (of full range)": restored.noise_std,
+                "network evaluations": restored.evaluations,
+                **facts,
+            }
+            write_report(names[job.report], photo.pixels, after, radii, facts, job.photo.name)
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]} x {shape[0]}"

@@ -1,0 +1,132 @@
+"""Restoring one photo in memory by either method, in tiles that fit into memory.
+
+A method is a function from a capture and its defocus map, or None, to a `Restoration`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from optics import DefocusOperator, EvidenceEstimator, estimate_noise_std
+from restorers.tv import TVDeconvolution
+from samplers.pipeline import DefocusDeblurPipeline, Restoration
+from samplers.predictor_corrector import SamplerStep
+from samplers.settings import SamplerSettings
+
+__all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "TVMethod"]
+
+SMALLEST_TILE = 32
+
+
+class OutOfMemory(Exception):
+    """A photo does not fit into memory, however small the tiles."""
+
+
+class Method(Protocol):
+    """How captures become sharper."""
+
+    def __call__(
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
+    ) -> Restoration:
+        """Restores a capture in [0, 1], shape (1, 3, H, W); the map holds radii in pixels, (1, 1, H, W)."""
+
+
+class ScoreMethod:
+    """The diffusion sampler. A seed belongs to a photo, not to a batch: company changes no result.
+
+    Args:
+        pipeline: On the device that does the work.
+        settings: How to sample.
+        softness: PSF shape, see `optics.psf`.
+        light: Where the blur happened: `srgb` or `linear`.
+        noise_std: Noise of the capture, of full range; estimated if None.
+        seed: Of the noise.
+    """
+
+    def __init__(
+        self,
+        pipeline: DefocusDeblurPipeline,
+        settings: SamplerSettings,
+        *,
+        softness: float = 0.0,
+        light: str = "srgb",
+        noise_std: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.pipeline, self.settings, self.seed = pipeline, settings, seed
+        self.options = {"softness": softness, "light": light, "noise_std": noise_std}
+
+    def __call__(
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
+    ) -> Restoration:
+        """Restores a capture, with smaller tiles where memory does not suffice.
+
+        Raises:
+            OutOfMemory: If it does not suffice for the smallest tiles.
+            FloatingPointError: If the result is not finite.
+        """
+        settings = self.settings
+        while True:
+            try:
+                return self.pipeline(
+                    image,
+                    radius_map=radius_map,
+                    settings=settings,
+                    generator=torch.Generator().manual_seed(self.seed),
+                    callback=callback,
+                    **self.options,
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+            # Outside the handler, where the exception no longer keeps the tensors of the attempt alive.
+            if settings.tile <= SMALLEST_TILE:
+                raise OutOfMemory(f"expected a photo that fits into memory in tiles of {SMALLEST_TILE} pixels")
+            if image.device.type == "cuda":
+                torch.cuda.empty_cache()
+            settings = replace(settings, tile=max(SMALLEST_TILE, min(settings.tile, max(image.shape[-2:])) // 2))
+
+
+class TVMethod:
+    """Total-variation deconvolution, which needs no weights.
+
+    Args:
+        softness: PSF shape, see `optics.psf`.
+        noise_std: Noise of the capture, of full range; estimated if None.
+    """
+
+    def __init__(self, *, softness: float = 0.0, noise_std: float | None = None) -> None:
+        self.softness, self.noise_std = softness, noise_std
+
+    @torch.no_grad()
+    def __call__(
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
+    ) -> Restoration:
+        """Restores a capture; there are no network evaluations to call back after.
+
+        Raises:
+            OutOfMemory: If memory does not suffice.
+            FloatingPointError: If the result is not finite.
+        """
+        try:
+            noise_std = estimate_noise_std(image) if self.noise_std is None else self.noise_std
+            confidence = None
+            if radius_map is None:
+                radius_map, confidence = EvidenceEstimator(softness=self.softness)(image, noise_std)
+            restored = TVDeconvolution()(image, DefocusOperator(radius_map, self.softness), noise_std)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise OutOfMemory("expected a photo that fits into memory") from error
+        if not torch.isfinite(restored).all():
+            raise FloatingPointError("the deconvolution produced undefined pixels")
+        return Restoration(restored, radius_map, confidence, noise_std, 0)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # PyTorch reports exhausted main memory as a plain RuntimeError.
+    known = ("out of memory", "can't allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in known)
