@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from optics.defocus_map.guided_filter import box_mean, guided_filter
 from optics.defocus_map.spectra import local_log_likelihood, luma
-from optics.noise import MIN_NOISE_STD, estimate_noise_std
+from optics.noise import estimate_noise_std
 
 __all__ = ["EvidenceEstimator"]
 
@@ -37,6 +37,8 @@ class EvidenceEstimator:
         largest_radius: Largest blur radius that is considered, in pixels.
         softness: PSF shape, see `optics.psf`.
         noise_margin: Noise is overstated by this factor.
+        least_noise: Noise is taken to be at least this, in [0, 1] units, whatever is measured or given: JPEG rounds
+            textures much more coarsely than the flat blocks that the measurement rests on.
         outliers: Probability that a window's content fits the model at no radius; bounds what one window can say.
         near_weights: Weights of the evidence of windows of 16 and of 32 px in the near neighbourhood.
         wide_weight: Weight of windows of 64 px in the wide neighbourhood, which decides where the near one is flat.
@@ -48,6 +50,7 @@ class EvidenceEstimator:
     largest_radius: float = 8.0
     softness: float = 0.0
     noise_margin: float = 1.3
+    least_noise: float = 0.008
     outliers: float = 2e-3
     near_weights: tuple[float, float] = (0.8, 1.0)
     wide_weight: float = 0.8
@@ -59,6 +62,8 @@ class EvidenceEstimator:
         if not 1 < self.largest_radius <= 16:
             # The windows hold too few periods of what a wider PSF lets through; shrink such a photo first.
             raise ValueError(f"largest_radius must be above 1 and at most 16 px, got {self.largest_radius}")
+        if not self.least_noise > 0:
+            raise ValueError(f"least_noise must be positive, got {self.least_noise}")
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
         if not 0 < self.outliers < 1:
@@ -111,7 +116,7 @@ class EvidenceEstimator:
         if not torch.isfinite(y).all():
             raise ValueError("y must be finite")
         y = y.float()
-        noise_std = estimate_noise_std(y) if noise_std is None else max(noise_std, MIN_NOISE_STD)
+        noise_std = max(estimate_noise_std(y) if noise_std is None else noise_std, self.least_noise)
         # Independent noise of three channels averages out to two thirds in their weighted sum.
         noise_std = noise_std * (0.67 if y.shape[1] == 3 else 1.0) * self.noise_margin
         brightness = luma(y)

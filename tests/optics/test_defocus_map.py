@@ -1,8 +1,11 @@
 """The guided filter against its definition, and maps estimated from captures of known blur."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 from torch.nn import functional as F
 
@@ -44,6 +47,17 @@ def test_matched_disks_are_found_to_a_quarter_pixel_on_average(sharp_photos, rad
     found = [_trusted_mean(*EvidenceEstimator()(_captured(_defocused(x, radius)))) for x in sharp_photos]
     assert np.mean(found) == pytest.approx(radius, abs=0.25)
     assert max(found) < radius + 0.5
+
+
+def test_jpeg_is_not_taken_for_blur(sharp_photos):
+    errors = []
+    for x in sharp_photos:
+        file = io.BytesIO()
+        y = _captured(_defocused(x, 3.0), 0.005)
+        Image.fromarray((y[0] * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "JPEG", quality=75)
+        y = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float() / 255
+        errors.append(_trusted_mean(*EvidenceEstimator()(y)) - 3)
+    assert max(abs(error) for error in errors) < 0.5
 
 
 def test_the_shape_of_the_psf_is_taken_into_account(sharp_photos):
@@ -122,7 +136,12 @@ def test_long_photos_are_worked_on_in_strips(sharp_photos, monkeypatch):
 
 @pytest.mark.parametrize(
     ("settings", "name"),
-    [({"largest_radius": 1.0}, "largest_radius"), ({"quantile": 1.0}, "quantile"), ({"outliers": 0.0}, "outliers")],
+    [
+        ({"largest_radius": 1.0}, "largest_radius"),
+        ({"least_noise": 0.0}, "least_noise"),
+        ({"quantile": 1.0}, "quantile"),
+        ({"outliers": 0.0}, "outliers"),
+    ],
 )
 def test_impossible_settings_are_errors(settings, name):
     with pytest.raises(ValueError, match=name):
