@@ -17,6 +17,15 @@ from optics.psf import defocus_psf
 SIDE = 192
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Pictures this small gain nothing from threads, which wait for one another where other work is running."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def sharp_photos():
     """Photos at half size, where those are sharp that are not quite at full size."""
