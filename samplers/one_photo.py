@@ -50,7 +50,7 @@ def restore_file(
         raise MapError(f"expected a map of {_size(size)} pixels as {job.photo} has, got {_size(radius_map.shape)}")
     image = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].to(device).contiguous()
     given = None if radius_map is None else torch.from_numpy(radius_map)[None, None].to(device)
-    progress = nullcontext() if label is None else tqdm(desc=label, unit="evaluation", leave=False, disable=None)
+    progress = nullcontext() if label is None else tqdm(desc=label, unit=" evaluations", leave=False, disable=None)
     with progress as bar:
 
         def show(step: SamplerStep) -> None:
