@@ -109,7 +109,8 @@ class RunConfig:
         seed: Seed of weights, patches and noise.
         precision: `bf16` (autocast; weights and their average stay fp32) or `fp32`.
         log_every: Steps between lines of the log.
-        panel_every: Steps between panels (denoising PSNR of the held-out photos, sample pictures).
+        panel_every: Steps between panels (denoising of the held-out photos, sample pictures).
+        samples: Number of photos drawn from the prior for a panel; 0 for none.
         save_every: Steps between checkpoints.
         keep: Number of checkpoints kept.
         wandb: `offline`, `online` or `disabled`.
@@ -121,6 +122,7 @@ class RunConfig:
     precision: str = "bf16"
     log_every: int = 50
     panel_every: int = 1000
+    samples: int = 16
     save_every: int = 1000
     keep: int = 2
     wandb: str = "offline"
@@ -133,6 +135,7 @@ class RunConfig:
         )
         for key in ("log_every", "panel_every", "save_every", "keep"):
             _require(getattr(self, key) >= 1, f"run.{key}", "at least 1", getattr(self, key))
+        _require(self.samples >= 0, "run.samples", "non-negative", self.samples)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What a score network is judged by during training: held-out photos denoised, photos dreamt up."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-__all__ = ["DENOISING_SIGMAS", "denoising_psnr", "held_out_crops"]
+from diffusion import VESDE, ScoreDenoiser
+from samplers.correctors import LangevinCorrector
+from samplers.grids import karras_grid
+from samplers.predictor_corrector import PredictorCorrectorSampler, start_state
+from train.sharp_photos import read_rgb
+
+__all__ = ["DENOISING_SIGMAS", "denoising_pictures", "denoising_psnr", "held_out_crops", "sample_pictures"]
 
 DENOISING_SIGMAS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4)
 """Noise levels of the denoising panel, [-1, 1] units."""
@@ -17,8 +24,7 @@ def held_out_crops(files: list[Path], side: int = 128) -> Tensor:
     """Centre crops of photos in [-1, 1], shape (B, 3, side, side); smaller photos are enlarged."""
     crops = []
     for file in files:
-        with Image.open(file) as image:
-            photo = image.convert("RGB")
+        photo = Image.fromarray(read_rgb(file))
         shortest = min(photo.size)
         if shortest < side:
             factor = side / shortest
@@ -46,3 +52,52 @@ def denoising_psnr(network: nn.Module, x: Tensor, seed: int = 0) -> dict[str, fl
         mse = (estimate - x).square().mean(dim=(1, 2, 3))
         values[f"denoising_psnr/{sigma}"] = float((10 * torch.log10(4 / mse)).mean())
     return values
+
+
+@torch.no_grad()
+def denoising_pictures(network: nn.Module, x: Tensor, sigma: float = 0.4, seed: int = 0) -> np.ndarray:
+    """Photos with fixed noise, each beside its denoised version.
+
+    Args:
+        network: Maps (x_t, sigma) to an estimate of x.
+        x: Sharp photos in [-1, 1], shape (B, 3, H, W).
+        sigma: Noise level, [-1, 1] units.
+        seed: Seed of the noise.
+
+    Returns:
+        One picture, 8-bit, of two columns and B rows, shape (B H, 2 W, 3).
+    """
+    noisy = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    denoised = network(noisy, torch.tensor(sigma, device=x.device))
+    return _picture_grid(torch.stack([noisy, denoised], dim=1).flatten(0, 1), columns=2)
+
+
+@torch.no_grad()
+def sample_pictures(network: nn.Module, count: int = 16, side: int = 64, steps: int = 20, seed: int = 0) -> np.ndarray:
+    """Draws photos from the prior by the predictor-corrector sampler, from noise of level 3 downwards.
+
+    Args:
+        network: Maps (x_t, sigma) to an estimate of x, as `ScoreNetwork`.
+        count: Number of photos.
+        side: Side of a photo in pixels.
+        steps: Noise levels of the sampler.
+        seed: Seed of all noise.
+
+    Returns:
+        One picture, 8-bit, as square as possible, shape (rows side, columns side, 3).
+    """
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    sampler = PredictorCorrectorSampler(karras_grid(3.0, 0.01, steps), corrector=LangevinCorrector())
+    sde = VESDE()
+    start = start_state(sde, torch.zeros(count, 3, side, side, device=device), sampler.sigmas[0], generator)
+    photos = sampler(ScoreDenoiser(network, sde), start, generator=generator)
+    return _picture_grid(photos, columns=math.ceil(math.sqrt(count)))
+
+
+def _picture_grid(x: Tensor, columns: int) -> np.ndarray:
+    """Lays photos in [-1, 1], shape (B, 3, H, W), out row by row; black where there are none left."""
+    x = torch.cat([x, x.new_full((-len(x) % columns, *x.shape[1:]), -1.0)])
+    x = x.reshape(-1, columns, *x.shape[1:]).permute(0, 3, 1, 4, 2)  # (rows, H, columns, W, 3)
+    pixels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3], 3).cpu().numpy()

@@ -10,16 +10,34 @@ __all__ = ["RunState", "latest_checkpoint", "load_checkpoint", "save_checkpoint"
 
 
 class RunState:
-    """What a run must remember besides weights, optimizer and average: its optimizer steps."""
+    """What a run must remember besides weights, optimizer and average: its steps, and losses not logged yet."""
 
     def __init__(self) -> None:
         self.step = 0
+        self._loss_sum, self._loss_count = 0.0, 0
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the losses added since they were last forgotten."""
+        return self._loss_sum / self._loss_count
+
+    def add_losses(self, mean: float, count: int) -> None:
+        """Adds `count` losses of a given mean."""
+        self._loss_sum += mean * count
+        self._loss_count += count
+
+    def forget_losses(self) -> None:
+        """Starts a new mean."""
+        self._loss_sum, self._loss_count = 0.0, 0
 
     def state_dict(self) -> dict:
-        return {"step": self.step}
+        """What a checkpoint holds."""
+        return {"step": self.step, "loss_sum": self._loss_sum, "loss_count": self._loss_count}
 
     def load_state_dict(self, state: dict) -> None:
+        """Takes over what a checkpoint holds."""
         self.step = state["step"]
+        self._loss_sum, self._loss_count = state.get("loss_sum", 0.0), state.get("loss_count", 0)
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

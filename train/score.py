@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"train/score.py: {error}", file=sys.stderr)
         return 2
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"train/score.py: {error}", file=sys.stderr)
         return 1
     return 0
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConfig, imported late
     """Runs the training loop from the newest checkpoint, or from the start, to `optim.steps`."""
+    import math
     import time
     from dataclasses import asdict
     from pathlib import Path
@@ -50,14 +51,16 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     import torch
     from accelerate import Accelerator
     from diffusers.training_utils import EMAModel
+    from omegaconf import OmegaConf
     from tqdm import tqdm
 
     from diffusion import ScoreNetwork, denoising_loss
+    from photos import find_photos
     from samplers.config import write_config
     from train.export import averaged_weights, export_pipeline
-    from train.panels import denoising_psnr, held_out_crops
+    from train.panels import denoising_pictures, denoising_psnr, held_out_crops, sample_pictures
     from train.run_state import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
-    from train.sharp_photos import SharpPatches, find_photos, patch_loader, split_holdout
+    from train.sharp_photos import SharpPatches, patch_loader, split_holdout
     from train.tracking import Tracker
 
     data, optim, run = config.data, config.optim, config.run
@@ -87,6 +90,7 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, optim))
     if dry_run:
         accelerator.print(
+            f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
             f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(training_files)} training and "
             f"{len(held_out_files)} held-out photos; {optim.batch} patches per optimizer step = {world} processes x "
             f"{optim.accumulate} accumulation steps x {micro_batch}"
@@ -130,26 +134,39 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
         losses.append(loss.detach())
         if not accelerator.sync_gradients:
             continue
+        rate = schedule.get_last_lr()[0]
         schedule.step()
         ema.step(network.parameters())
         state.step += 1
         progress.update()
 
         last = state.step == optim.steps
-        if state.step % run.log_every == 0 or last:
-            mean_loss = accelerator.reduce(torch.stack(losses).mean(), reduction="mean").item()
-            rate = (state.step - counted_from) * optim.batch / (time.monotonic() - started)
+        logs, saves = state.step % run.log_every == 0 or last, state.step % run.save_every == 0 or last
+        if logs or saves:
+            # Before a checkpoint too, which carries the losses that are not logged yet.
+            state.add_losses(float(accelerator.reduce(torch.stack(losses).mean(), reduction="mean")), len(losses))
+            losses = []
+            if not math.isfinite(state.mean_loss + float(norm)):
+                raise ValueError(
+                    f"the loss is {state.mean_loss} and its gradient {float(norm)} at step {state.step}: lower optim.lr"
+                )
+        if logs:
+            speed = (state.step - counted_from) * optim.batch / (time.monotonic() - started)
             tracker.scalars(
                 state.step,
-                {"loss": mean_loss, "grad_norm": float(norm), "lr": schedule.get_last_lr()[0], "patches_per_s": rate},
+                {"loss": state.mean_loss, "grad_norm": float(norm), "lr": rate, "patches_per_s": speed},
             )
-            if not torch.isfinite(torch.tensor(mean_loss)):
-                raise ValueError(f"the loss is {mean_loss} at step {state.step}: lower optim.lr")
-            losses, started, counted_from = [], time.monotonic(), state.step
+            state.forget_losses()
+            started, counted_from = time.monotonic(), state.step
         if (state.step % run.panel_every == 0 or last) and accelerator.is_main_process:
-            with averaged_weights(ema, network):
-                tracker.scalars(state.step, denoising_psnr(network, held_out, run.seed))
-        if state.step % run.save_every == 0 or last:
+            # The network itself: other processes do not take part in this pass.
+            plain = accelerator.unwrap_model(network)
+            with averaged_weights(ema, plain):
+                tracker.scalars(state.step, denoising_psnr(plain, held_out, run.seed))
+                tracker.picture(state.step, "denoising", denoising_pictures(plain, held_out, seed=run.seed))
+                if run.samples:
+                    tracker.picture(state.step, "samples", sample_pictures(plain, run.samples, seed=run.seed))
+        if saves:
             save_checkpoint(accelerator, run_dir, state.step, run.keep)
     progress.close()
     if accelerator.is_main_process:

@@ -14,25 +14,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from photos import PHOTO_SUFFIXES
+from photos import read
 from train.config import DataConfig
 
-__all__ = ["SharpPatches", "StepSampler", "find_photos", "patch_loader", "split_holdout"]
+__all__ = ["SharpPatches", "StepSampler", "patch_loader", "read_rgb", "split_holdout"]
 
 
-def find_photos(root: str | Path) -> list[Path]:
-    """All photos below a folder, sorted by path.
+def read_rgb(file: Path) -> np.ndarray:
+    """Reads a photo, upright, rounded to 8 bit: shape (H, W, 3), uint8.
 
     Raises:
-        ValueError: If there is no such folder or it holds no photo.
+        PhotoError: If the file is not a whole photo.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise ValueError(f"data.root must be a folder of photos, got {root}")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not files:
-        raise ValueError(f"data.root holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))}): {root}")
-    return files
+    return np.rint(read(file).pixels * 255).astype(np.uint8)
 
 
 def split_holdout(files: list[Path], count: int) -> tuple[list[Path], list[Path]]:
@@ -94,8 +88,7 @@ class SharpPatches(Dataset):
     def _photo(self, index: int) -> np.ndarray:
         if index in self._photos:
             return self._photos[index]
-        with Image.open(self.files[index]) as image:
-            photo = np.asarray(image.convert("RGB"))
+        photo = read_rgb(self.files[index])
         if photo.nbytes <= self._budget:
             self._budget -= photo.nbytes
             self._photos[index] = photo

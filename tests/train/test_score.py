@@ -1,0 +1,212 @@
+"""Training runs: resuming, the log, the export, and errors; each run happens in this process."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from training_runs import SMOKE, assert_same_run, checkpoint, log_lines, rewind, settings, weights
+
+from train import score
+from train.config import OptimConfig
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """A run that was never interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert score.main(settings(photos, folder)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_resumed_run_is_bitwise_the_whole_run(whole, photos, tmp_path, step, capsys):
+    # Step 3 lies between two lines of the log: the losses before it must not be lost.
+    run = tmp_path / "resumed"
+    shutil.copytree(whole, run)
+    if step == 3:
+        # Only the newest checkpoints are kept, so go there again.
+        shutil.rmtree(run)
+        assert score.main(settings(photos, run, "run.keep=9")) == 0
+        rewound = tmp_path / "rewound"
+        rewind(run, rewound, step)
+        run = rewound
+    else:
+        shutil.rmtree(checkpoint(run, 8))
+    assert score.main(settings(photos, run)) == 0
+    assert f"resuming from {checkpoint(run, step)}" in capsys.readouterr().out
+    assert_same_run(run, whole)
+
+
+def test_accumulated_run_resumes_bitwise_and_equals_one_pass(whole, photos, tmp_path):
+    folder = tmp_path / "accumulated"
+    command = settings(photos, folder, "optim.accumulate=2")
+    assert score.main(command) == 0
+    rewind(folder, tmp_path / "resumed", 6)
+    assert score.main(settings(photos, tmp_path / "resumed", "optim.accumulate=2")) == 0
+    assert_same_run(folder, tmp_path / "resumed")
+    assert_close_run(folder, whole)
+
+
+def assert_close_run(one, other):
+    """The same steps up to the order of sums; the first moments of Adam tell apart what weights may hide."""
+    ours, theirs = weights(one, 8), weights(other, 8)
+    for name in ours:
+        if name.startswith(("weights", "average")):
+            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+    for mine, its in zip(log_lines(one), log_lines(other), strict=True):
+        assert mine == pytest.approx(its, rel=1e-3)
+
+
+def test_the_log_is_complete(whole):
+    lines = log_lines(whole)
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines if "denoising_psnr/0.1" in line] == [8]
+    for line in lines:
+        assert all(isinstance(value, int | float) and abs(value) < 1e6 for value in line.values())
+    raw = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert all(line["patches_per_s"] > 0 for line in raw if "loss" in line)
+    # An untrained network starts at a loss of about 1.
+    assert 0.3 < lines[0]["loss"] < 3 and lines[0]["grad_norm"] > 0
+
+
+def test_learning_rate_counts_optimizer_steps(whole):
+    # Two of eight steps warm up; the last three tenths of eight steps decay.
+    expected = {2: 2 / 3, 4: 1.0, 6: 1.0, 8: 1 / 2.4}
+    for line in log_lines(whole):
+        if "lr" in line:
+            assert line["lr"] == pytest.approx(5e-4 * expected[line["step"]])
+
+
+@pytest.mark.parametrize(("warmup", "decay"), [(0, 0.0), (5, 0.5), (0, 1.0)])
+def test_schedule_ends_with_the_run(warmup, decay):
+    optim = OptimConfig(steps=20, warmup=warmup, decay=decay)
+    factors = [score.learning_rate_factor(step, optim) for step in range(21)]
+    assert min(factors[:20]) > 0 and max(factors) == 1
+    assert factors[20] == (0 if decay else 1)
+    assert factors[0] == (1 / 6 if warmup else 1)
+
+
+def test_settings_and_checkpoints_are_kept(whole, photos):
+    config = OmegaConf.load(whole / "config.yaml")
+    assert config.data.root == str(photos) and config.optim.betas == [0.9, 0.99] and config.optim.steps == 8
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["step_00000006", "step_00000008"]
+    assert not list(whole.rglob("*.part"))
+
+
+def test_half_written_checkpoint_is_ignored_and_swept_away(whole, photos, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    checkpoint(run, 8).rename(run / "checkpoints" / "step_00000008.part")
+    (run / "checkpoints" / "step_00000008.part" / "model.safetensors").write_bytes(b"half")
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "loss": 0.1}\n{"step": 1')
+    assert score.main(settings(photos, run)) == 0
+    assert_same_run(run, whole)
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_finished_run_stays_as_it_is(whole, photos, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    assert score.main(settings(photos, run)) == 0
+    assert_same_run(run, whole)
+
+
+def test_export_holds_the_averaged_weights_in_half_precision(whole):
+    from samplers import DefocusDeblurPipeline
+
+    pipeline = DefocusDeblurPipeline.from_pretrained(whole / "export", dtype=torch.float16)
+    tensors = weights(whole, 8)
+    average = [tensor for name, tensor in tensors.items() if name.startswith("average")]
+    for (name, exported), expected in zip(pipeline.score_network.named_parameters(), average, strict=True):
+        assert torch.equal(exported, expected.half()), name
+        assert not torch.equal(expected, tensors[f"weights.{name}"]), name
+    half = (whole / "export" / "score_network" / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert half < 2.5 * sum(tensor.numel() for tensor in average) + 10_000
+    result = DefocusDeblurPipeline.from_pretrained(whole / "export")(torch.rand(1, 3, 20, 24))
+    assert result.image.shape == (1, 3, 20, 24)
+
+
+def test_export_is_the_same_bytes_again(whole, photos, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "export")
+    assert score.main(settings(photos, run)) == 0
+
+    def digests(folder):
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+    assert digests(run / "export") == digests(whole / "export")
+
+
+def test_panels_show_samples_and_denoised_photos(whole, photos, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(checkpoint(run, 8))
+    assert score.main(settings(photos, run, "run.panel_every=7", "run.samples=3")) == 0
+    found = {file.name: Image.open(file).size for file in (run / "panels").iterdir()}
+    assert found["samples_00000007.png"] == found["samples_00000008.png"] == (128, 128)
+    assert found["denoising_00000007.png"] == (256, 256)
+    # Drawing pictures leaves the training alone.
+    ours, theirs = weights(run, 8), weights(whole, 8)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_wandb_offline_leaves_a_run_folder(photos, tmp_path):
+    pytest.importorskip("wandb")
+    assert score.main(settings(photos, tmp_path / "run", "run.wandb=offline", "optim.steps=2")) == 0
+    folders = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert len(folders) == 1 and list(folders[0].glob("*.wandb"))
+
+
+def test_dry_run_prints_settings_and_writes_nothing(photos, tmp_path, capsys):
+    assert score.main([*settings(photos, tmp_path / "run", "optim.accumulate=2"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "lr: 0.0005" in printed and "weight_decay: 0.001" in printed
+    assert "6 training and 2 held-out photos" in printed
+    assert "4 patches per optimizer step = 1 processes x 2 accumulation steps x 2" in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "expected"),
+    [
+        (["optim.learning_rate=1"], 2, "unknown config key 'optim.learning_rate'"),
+        (["optim.lrr=1"], 2, "did you mean 'optim.lr'?"),
+        (["optim.lr=fast"], 2, "optim.lr"),
+        (["data.patch=20"], 2, "data.patch must be a multiple of 8, at least 16, got 20"),
+        (["optim.batch=5", "optim.accumulate=2"], 2, "optim.batch must be divisible by optim.accumulate=2, got 5"),
+        (["nonsense"], 2, "expected an assignment key=value, got 'nonsense'"),
+        (["data.root=/nowhere/at/all"], 1, "/nowhere/at/all"),
+        (["optim.lr=1e30"], 1, "lower optim.lr"),
+    ],
+)
+def test_errors_are_one_line(photos, tmp_path, capsys, overrides, code, expected):
+    assert score.main(settings(photos, tmp_path / "run", *overrides)) == code
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("train/score.py: ") and expected in message
+
+
+def test_missing_settings_are_asked_for(capsys):
+    assert score.main([SMOKE]) == 2
+    assert "no value for data.root, run.dir" in capsys.readouterr().err
+
+
+def test_checkpoint_of_another_network_is_refused(whole, photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = (run / "config.yaml").read_text()
+    assert score.main(settings(photos, run, "network.channels=[8,12]")) == 1
+    assert f"cannot resume from {checkpoint(run, 8)}" in capsys.readouterr().err
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_unusable_run_folder_is_named(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert score.main(settings(photos, tmp_path / "file" / "run")) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
