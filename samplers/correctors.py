@@ -21,10 +21,12 @@ class LangevinCorrector:
 
     Attributes:
         ratio: q, the signal-to-noise ratio of the step, positive.
+        temperature: Scale of the noise, 1 for the exact distribution; see `AncestralPredictor`.
         below: Applied at noise levels (VE units) up to this one; higher ones are soon forgotten.
     """
 
     ratio: float = 0.16
+    temperature: float = 1.0
     below: float = math.inf
 
     def __call__(self, sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -32,4 +34,4 @@ class LangevinCorrector:
         alpha, sigma = sde.marginal(t)
         score = (alpha * estimate - x_t) / sigma.square()
         step = 2 * (self.ratio * sigma).square()
-        return x_t + step * score + torch.sqrt(2 * step) * noise
+        return x_t + step * score + self.temperature * torch.sqrt(2 * step) * noise

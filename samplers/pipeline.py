@@ -104,7 +104,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             iterations=settings.cg_iterations,
         )
         sampler = settings.sampler()
-        x_t = start_state(self.sde, operator.extend(y), sampler.sigmas[0], generator)
+        x_t = start_state(self.sde, operator.extend(y), sampler.sigmas[0], generator, settings.temperature)
         x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=callback))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")

@@ -99,10 +99,12 @@ class PredictorCorrectorSampler:
         return estimate
 
 
-def start_state(sde: SDE, x: Tensor, sigma: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """A state at a noise level that starts from a photo: alpha (x + sigma z), shape of x."""
+def start_state(
+    sde: SDE, x: Tensor, sigma: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+) -> Tensor:
+    """A state at a noise level (VE units) that starts from a photo: alpha (x + temperature sigma z), shape of x."""
     alpha, noise_scale = sde.marginal(sde.time_of(sigma.to(x.device)))
-    return alpha * x + noise_scale * draw_noise(x, generator)
+    return alpha * x + temperature * noise_scale * draw_noise(x, generator)
 
 
 def draw_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -24,16 +24,19 @@ Predictor = Callable[[SDE, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 class AncestralPredictor:
     """Draws x_s from p(x_s | x_t, x_0 = estimate), or a variant with more or less new noise.
 
-        x_s = alpha_s x_0 + sigma_s (sqrt(1 - zeta) eps + sqrt(zeta) z),  eps = (x_t - alpha_t x_0) / sigma_t
+        x_s = alpha_s x_0 + sigma_s (sqrt(1 - zeta) eps + tau sqrt(zeta) z),  eps = (x_t - alpha_t x_0) / sigma_t
 
-    Ancestral sampling has zeta = 1 - (noise-to-signal ratio at s / at t)^2.
+    Ancestral sampling has zeta = 1 - (noise-to-signal ratio at s / at t)^2 and tau = 1.
 
     Attributes:
         renoise: zeta in [0, 1]: 0 keeps the noise (the probability-flow ODE, DDIM), 1 replaces all of
             it; None is ancestral sampling.
+        temperature: tau, scale of the new noise. The estimate is not exact: its own error is part of the
+            noise that the denoiser finds at s, and below 1 leaves room for it.
     """
 
     renoise: float | None = None
+    temperature: float = 1.0
 
     def __call__(self, sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
@@ -42,7 +45,7 @@ class AncestralPredictor:
         else:
             zeta = torch.as_tensor(self.renoise)
         kept = (x_t - alpha_t * estimate) / sigma_t
-        return alpha_s * estimate + sigma_s * ((1 - zeta).sqrt() * kept + zeta.sqrt() * noise)
+        return alpha_s * estimate + sigma_s * ((1 - zeta).sqrt() * kept + self.temperature * zeta.sqrt() * noise)
 
 
 @dataclass(frozen=True)

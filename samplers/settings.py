@@ -29,7 +29,8 @@ class SamplerSettings:
         sigma_end: Last noise level.
         rho: Shape of the grid, see `karras_grid`.
         predictor: `ancestral` or `reverse-diffusion`.
-        renoise: Share of the noise that the ancestral predictor renews, see `AncestralPredictor`.
+        renoise: Share of the noise that the ancestral predictor renews, see `AncestralPredictor`; unused by the other.
+        temperature: Scale of the noise that is added, 1 for a sample of the posterior; less aims at its mean.
         corrector: Whether Langevin corrections are made.
         corrector_ratio: Signal-to-noise ratio of a correction.
         corrector_below: Corrections are made at noise levels up to this one.
@@ -41,16 +42,17 @@ class SamplerSettings:
     """
 
     steps: int = 12
-    sigma_start: float = 0.4
-    sigma_end: float = 0.01
-    rho: float = 7.0
+    sigma_start: float = 0.2
+    sigma_end: float = 0.015
+    rho: float = 1.0
     predictor: str = "ancestral"
-    renoise: float | None = None
+    renoise: float | None = 1.0
+    temperature: float = 0.7
     corrector: bool = True
     corrector_ratio: float = 0.16
     corrector_below: float = 0.05
     strength: float = 0.5
-    cg_iterations: int = 8
+    cg_iterations: int = 16
     noise_factor: float = 1.0
     precision: str = "fp32"
     tile: int = 1024
@@ -66,9 +68,7 @@ class SamplerSettings:
         require(self.rho >= 1, "rho", "at least 1")
         require(self.predictor in PREDICTORS, "predictor", " or ".join(PREDICTORS))
         require(self.renoise is None or 0 <= self.renoise <= 1, "renoise", "null or in [0, 1]")
-        require(
-            self.renoise is None or self.predictor == "ancestral", "renoise", "null unless predictor=ancestral"
-        )
+        require(0 <= self.temperature <= 1, "temperature", "in [0, 1]")
         require(0 < self.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
         require(self.corrector_below >= 0, "corrector_below", "non-negative")
         require(self.strength > 0, "strength", "positive")
@@ -90,7 +90,9 @@ class SamplerSettings:
         return count_evaluations(sigmas.tolist(), self._corrector())
 
     def _predictor(self) -> Predictor:
-        return AncestralPredictor(self.renoise) if self.predictor == "ancestral" else ReverseDiffusionPredictor()
+        return AncestralPredictor(self.renoise, self.temperature) if self.predictor == "ancestral" else ReverseDiffusionPredictor()
 
     def _corrector(self) -> LangevinCorrector | None:
-        return LangevinCorrector(self.corrector_ratio, self.corrector_below) if self.corrector else None
+        if not self.corrector:
+            return None
+        return LangevinCorrector(self.corrector_ratio, self.temperature, self.corrector_below)
