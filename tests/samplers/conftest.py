@@ -1,5 +1,9 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+QUICK = ("steps=3", "corrector=false", "cg_iterations=2")
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,39 @@ def saved_pipeline(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     DefocusDeblurPipeline(score_network=network, sde=VESDE()).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def codes():
+    """A photo-like picture, uint8, shape (40, 56, 3)."""
+    row, column = np.mgrid[0:40, 0:56]
+    picture = np.stack([row / 40, column / 56, (row + column) % 7 / 7], axis=2)
+    return np.rint(255 * (0.1 + 0.8 * picture)).astype(np.uint8)
+
+
+@pytest.fixture
+def photo(codes, tmp_path):
+    Image.fromarray(codes).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def deblur(saved_pipeline, out, capfd):
+    """Runs the script and gives its exit code, lines of output and lines of errors."""
+    from samplers.deblur import main
+
+    def run(*arguments, weights=saved_pipeline, settings=QUICK):
+        method = () if "tv" in arguments else ("--weights", str(weights), *settings)
+        try:
+            code = main(["-o", str(out), "--device", "cpu", "--quiet", *method, *map(str, arguments)])
+        except SystemExit as error:
+            code = error.code
+        output, errors = capfd.readouterr()
+        return code, output.splitlines(), errors.splitlines()
+
+    return run

@@ -1,0 +1,22 @@
+"""What tests of the command line look at: files written, lines printed."""
+
+
+def files(folder):
+    """Names of everything below a folder, sorted."""
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*")) if folder.exists() else []
+
+
+def outputs(name):
+    """What a photo of this name becomes."""
+    return [name, f"{name}_defocus.tif", f"{name}_report.html"]
+
+
+def fails(result, code, *words):
+    """One line, of the right form, and nothing printed as written."""
+    got, output, errors = result
+    assert got == code
+    assert output == []
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("deblur.py: ")
+    for word in words:
+        assert str(word) in errors[0], errors[0]
