@@ -121,6 +121,18 @@ def test_small_steps_are_those_of_the_reverse_sde(sde, predictor):
     assert float(moved - still) == pytest.approx(float(sde.diffusion(t)) * math.sqrt(step), rel=1e-3)
 
 
+@each_sde
+def test_reverse_diffusion_is_the_forward_step_reversed(sde):
+    # Song et al., appendix E: of the forward step x_t = a x_s + b z, the reverse (2 - a) x_t + b^2 score + b z.
+    t, s = sde.time_of(torch.tensor([1.0, 0.4], dtype=torch.float64))
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
+    a = alpha_t / alpha_s
+    b = (sigma_t**2 - a**2 * sigma_s**2).sqrt()
+    x_t, estimate, noise = torch.randn(3, 1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = 2 * x_t - a * x_t + b**2 * (alpha_t * estimate - x_t) / sigma_t**2 + b * noise
+    torch.testing.assert_close(ReverseDiffusionPredictor()(sde, x_t, estimate, t, s, noise), expected)
+
+
 def test_renewing_all_noise_forgets_the_state():
     sde = SDES["vp"]
     t, s = torch.tensor(0.6), torch.tensor(0.4)
