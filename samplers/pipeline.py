@@ -67,7 +67,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         callback: Callable[[SamplerStep], None] | None = None,
     ) -> Restoration:
-        """Restores one photo.
+        """Restores one photo; where the radius is 0 it is returned unchanged, below 1 pixel partly so.
 
         Args:
             image: Capture in [0, 1], shape (1, 3, H, W), any size.
@@ -91,6 +91,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if radius_map is None:
             radius_map, confidence = EvidenceEstimator(softness=softness)(image, noise_std)
 
+        if not radius_map.any():
+            return Restoration(image.clone(), radius_map, confidence, noise_std, 0)
         operator = DefocusOperator(radius_map, softness)
         model = operator if light == "srgb" else LinearLightDefocus(operator)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
@@ -108,7 +110,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=callback))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
-        restored = ((x + 1) / 2).clamp(0, 1)
+        # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
+        restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), radius_map.to(image).clamp(max=1))
         return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations)
 
 

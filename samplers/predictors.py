@@ -53,12 +53,17 @@ class ReverseDiffusionPredictor:
     """Discretises the reverse SDE as the forward SDE is discretised.
 
     The forward step s -> t is x_t = a x_s + b z with a = alpha_t / alpha_s, b^2 = sigma_t^2 - a^2 sigma_s^2;
-    the reverse step is x_s = (2 - a) x_t + b^2 score + b z.
+    the reverse step is x_s = (2 - a) x_t + b^2 score + tau b z.
+
+    Attributes:
+        temperature: tau, scale of the noise; 1 for the reverse SDE.
     """
+
+    temperature: float = 1.0
 
     def __call__(self, sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = sde.marginal(t), sde.marginal(s)
         a = alpha_t / alpha_s
         variance = sigma_t.square() - (a * sigma_s).square()
         score = (alpha_t * estimate - x_t) / sigma_t.square()
-        return (2 - a) * x_t + variance * score + variance.sqrt() * noise
+        return (2 - a) * x_t + variance * score + self.temperature * variance.sqrt() * noise

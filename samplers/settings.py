@@ -41,9 +41,9 @@ class SamplerSettings:
         tile: Side of the network's tiles in pixels.
     """
 
-    steps: int = 12
-    sigma_start: float = 0.2
-    sigma_end: float = 0.015
+    steps: int = 13
+    sigma_start: float = 0.3
+    sigma_end: float = 0.01
     rho: float = 1.0
     predictor: str = "ancestral"
     renoise: float | None = 1.0
@@ -90,7 +90,9 @@ class SamplerSettings:
         return count_evaluations(sigmas.tolist(), self._corrector())
 
     def _predictor(self) -> Predictor:
-        return AncestralPredictor(self.renoise, self.temperature) if self.predictor == "ancestral" else ReverseDiffusionPredictor()
+        if self.predictor == "ancestral":
+            return AncestralPredictor(self.renoise, self.temperature)
+        return ReverseDiffusionPredictor(self.temperature)
 
     def _corrector(self) -> LangevinCorrector | None:
         if not self.corrector:
