@@ -16,7 +16,7 @@ _KNEE_SRGB, _KNEE_LINEAR, _SLOPE, _GAMMA, _OFFSET = 0.04045, 0.0031308, 12.92, 2
 
 
 def to_linear(x: Tensor) -> Tensor:
-    """sRGB code values in [0, 1] to linear light in [0, 1]; values outside continue the straight segment or curve."""
+    """SRGB code values in [0, 1] to linear light in [0, 1]; values outside continue the straight segment or curve."""
     power = ((x.clamp(min=_KNEE_SRGB) + _OFFSET) / (1 + _OFFSET)) ** _GAMMA
     return torch.where(x <= _KNEE_SRGB, x / _SLOPE, power)
 

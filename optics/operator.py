@@ -89,7 +89,10 @@ class DefocusOperator:
         return y
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Spreads a capture back: (B, C, H, W) -> (B, C, H + 2m, W + 2m); <A x, y> = <x, adjoint(y)>."""
+        """Spreads a capture back: (B, C, H, W) -> (B, C, H + 2m, W + 2m).
+
+        <A x, y> = <x, adjoint(y)> for all x and y.
+        """
         x = y.new_zeros(*y.shape[:2], *self.canvas_size)
         for block in self._blocks:
             top, left, bottom, right = block.window(self.margin)

@@ -1,7 +1,7 @@
 """The pipeline: a defocused photo in, a sharper photo out.
 
-    pipeline = DefocusDeblurPipeline.from_pretrained("weights/small")
-    sharp = pipeline(photo).image
+pipeline = DefocusDeblurPipeline.from_pretrained("weights/small")
+sharp = pipeline(photo).image
 """
 
 from collections.abc import Callable

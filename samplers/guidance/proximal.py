@@ -79,7 +79,7 @@ class ProximalGuidance(Denoiser):
         self._increment: Tensor | None = None
 
     def prior_variance(self, sigma: Tensor) -> Tensor:
-        """v at the noise level sigma (VE units)."""
+        """V at the noise level sigma (VE units)."""
         return sigma.square() / (self.strength * (1 + sigma.square() / self.photo_std**2))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
