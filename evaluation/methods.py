@@ -57,12 +57,12 @@ def _tv(config: BenchmarkConfig, device: torch.device) -> Method:
 
 def _score(config: BenchmarkConfig, device: torch.device, *overrides: str) -> Method:
     from samplers.config import load_config
+    from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import PRESETS, SamplerSettings, preset_file
-    from samplers.weights import load_pipeline
 
     file = preset_file(config.preset) if config.preset in PRESETS else Path(config.preset)
     settings = load_config(SamplerSettings, file, [*config.sampler, *overrides])
-    pipeline = load_pipeline(config.weights).to(device)
+    pipeline = DefocusDeblurPipeline.from_pretrained(config.weights).to(device)
 
     def restore(y: Tensor, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
         result = pipeline(y, radius_map=radius_map, settings=settings, generator=generator)

@@ -3,8 +3,9 @@
     python samplers/deblur.py PHOTO... -o DIR [key=value ...]
 
 PHOTO is a JPEG, PNG or TIFF file, or a folder of them, whose tree is kept below DIR. Each photo gives
-a photo of the same name, format, size and bit depth, its defocus map NAME_defocus.tif (blur radii in
-pixels, float32; edit it and feed it back with --defocus-map) and NAME_report.html (before and after).
+a photo of the same name, format, size and bit depth, its defocus map NAME.SUFFIX_defocus.tif (blur radii in
+pixels, float32; edit it and feed it back with --defocus-map) and NAME.SUFFIX_report.html (before and
+after).
 key=value pairs override the preset, as in steps=10 corrector=false. The paths of the files that were
 written go to the standard output, progress and errors to the standard error.
 
@@ -16,6 +17,7 @@ exit codes:
   4  memory does not suffice, even with the smallest tiles
   5  the result is not finite
   6  several photos were given and not all are done
+  130  interrupted; what was finished stays
 """
 
 import argparse
@@ -188,9 +190,9 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
 
     from optics import PSF_SOFTNESS
     from samplers.config import load_config
+    from samplers.pipeline import DefocusDeblurPipeline
     from samplers.restoring import ScoreMethod, TVMethod
     from samplers.settings import SamplerSettings, preset_file
-    from samplers.weights import load_pipeline
 
     softness, noise_std = PSF_SOFTNESS[arguments.psf], arguments.noise_std
     facts = {"method": arguments.method, "psf": arguments.psf, "light": arguments.light}
@@ -201,7 +203,7 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]
     settings = load_config(SamplerSettings, preset_file(preset), [*overrides, *tile])
     device = _device(arguments.device)
-    pipeline = load_pipeline(weights).to(device)
+    pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
     facts |= {"weights": weights, "preset": preset, "seed": arguments.seed, **asdict(settings)}
     method = ScoreMethod(
         pipeline, settings, softness=softness, light=arguments.light, noise_std=noise_std, seed=arguments.seed

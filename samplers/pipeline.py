@@ -6,6 +6,7 @@ sharp = pipeline(photo).image
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
@@ -17,6 +18,7 @@ from samplers.guidance import ProximalGuidance
 from samplers.predictor_corrector import SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
+from samplers.weights import checked_folder, quiet_diffusers
 
 __all__ = ["DefocusDeblurPipeline", "Restoration"]
 
@@ -53,6 +55,22 @@ class DefocusDeblurPipeline(DiffusionPipeline):
     def __init__(self, score_network: ScoreNetwork, sde: SDE) -> None:
         super().__init__()
         self.register_modules(score_network=score_network, sde=sde)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "DefocusDeblurPipeline":
+        """Loads a saved pipeline in single precision, whatever precision it was saved in, without network access.
+
+        Args:
+            name: Its folder, relative to the current folder or to the project.
+
+        Raises:
+            WeightsError: If anything in the folder is missing, damaged, unknown or of another architecture.
+        """
+        folder = checked_folder(name)
+        with quiet_diffusers():
+            return super().from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
 
     @torch.no_grad()
     def __call__(

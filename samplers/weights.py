@@ -13,15 +13,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from samplers.pipeline import DefocusDeblurPipeline
-
-__all__ = ["WeightsError", "load_pipeline", "weights_folder"]
+__all__ = ["SUMS", "TENSORS", "WeightsError", "checked_folder", "quiet_diffusers", "weights_folder"]
 
 PROJECT = Path(__file__).resolve().parent.parent
 TENSORS = "diffusion_pytorch_model.safetensors"
+SUMS = "SHA256SUMS"
 
 
 class WeightsError(ValueError):
@@ -40,8 +37,8 @@ def weights_folder(name: str | Path) -> Path:
     raise WeightsError(f"{name}: expected the folder of a saved pipeline (weights), got no such folder")
 
 
-def load_pipeline(name: str | Path) -> "DefocusDeblurPipeline":
-    """Loads a saved pipeline in single precision, whatever precision it was saved in, without network access.
+def checked_folder(name: str | Path) -> Path:
+    """The folder of a saved pipeline after a look at everything in it.
 
     Args:
         name: Its folder, see `weights_folder`.
@@ -49,8 +46,6 @@ def load_pipeline(name: str | Path) -> "DefocusDeblurPipeline":
     Raises:
         WeightsError: If anything in the folder is missing, damaged, unknown or of another architecture.
     """
-    import torch
-
     from samplers.pipeline import DefocusDeblurPipeline
 
     folder = weights_folder(name)
@@ -61,10 +56,7 @@ def load_pipeline(name: str | Path) -> "DefocusDeblurPipeline":
         )
     _check_sums(folder)
     _check_components(folder, index)
-    with _quiet_diffusers():
-        return DefocusDeblurPipeline.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
+    return folder
 
 
 def _read_json(file: Path) -> dict:
@@ -81,7 +73,7 @@ def _read_json(file: Path) -> dict:
 
 def _check_sums(folder: Path) -> None:
     """Compares the files with SHA256SUMS (the format of sha256sum) where there is one."""
-    sums = folder / "SHA256SUMS"
+    sums = folder / SUMS
     if not sums.is_file():
         return
     for line in sums.read_text("utf-8").splitlines():
@@ -175,8 +167,8 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 @contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Silences the progress bar and the remarks of loading; errors are still raised."""
+def quiet_diffusers() -> Iterator[None]:
+    """Silences the progress bar and the remarks of loading and saving; errors are still raised."""
     from diffusers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

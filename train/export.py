@@ -1,5 +1,6 @@
 """Exports the averaged weights of a run as a pipeline folder."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +27,18 @@ def averaged_weights(ema: EMAModel, network: nn.Module) -> Iterator[None]:
 
 
 def export_pipeline(network: ScoreNetwork, folder: Path) -> None:
-    """Writes the network in half precision, and its SDE, as a pipeline folder; replaces an older export."""
+    """Writes the network in half precision, its SDE and SHA256SUMS as a pipeline folder; replaces an older export."""
     from samplers.pipeline import DefocusDeblurPipeline
+    from samplers.weights import SUMS, quiet_diffusers
 
     half = ScoreNetwork.from_config(network.config)
     half.load_state_dict(network.state_dict())
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
-    DefocusDeblurPipeline(score_network=half.to(torch.float16), sde=VESDE()).save_pretrained(temporary)
+    with quiet_diffusers():
+        DefocusDeblurPipeline(score_network=half.to(torch.float16), sde=VESDE()).save_pretrained(temporary)
+    files = sorted(file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file())
+    sums = [f"{hashlib.sha256((temporary / file).read_bytes()).hexdigest()}  {file}\n" for file in files]
+    (temporary / SUMS).write_text("".join(sums), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from samplers.weights import PROJECT, TENSORS, WeightsError, load_pipeline, weights_folder
+from samplers.pipeline import DefocusDeblurPipeline
+from samplers.weights import PROJECT, TENSORS, WeightsError, weights_folder
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def edit(file, **changes):
 
 def refused(folder, *words):
     with pytest.raises(WeightsError) as caught:
-        load_pipeline(folder)
+        DefocusDeblurPipeline.from_pretrained(folder)
     message = str(caught.value)
     assert "\n" not in message and "huggingface" not in message
     assert str(folder) in message
@@ -31,7 +32,7 @@ def refused(folder, *words):
 
 
 def test_the_loaded_network_is_the_saved_one(saved_pipeline):
-    network = load_pipeline(saved_pipeline).score_network
+    network = DefocusDeblurPipeline.from_pretrained(saved_pipeline).score_network
     saved = load_file(saved_pipeline / "score_network" / TENSORS)
     loaded = network.state_dict()
     assert loaded.keys() == saved.keys()
@@ -46,7 +47,7 @@ def test_half_precision_is_run_in_single(saved_pipeline, folder):
     file = folder / "score_network" / TENSORS
     half = {name: tensor.half() for name, tensor in load_file(file).items()}
     save_file(half, file, {"format": "pt"})
-    loaded = load_pipeline(folder).score_network.state_dict()
+    loaded = DefocusDeblurPipeline.from_pretrained(folder).score_network.state_dict()
     assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
     assert all(torch.equal(loaded[name], half[name].float()) for name in half)
 
@@ -55,7 +56,7 @@ def test_loading_is_silent_and_leaves_the_logging_as_it_was(saved_pipeline, capf
     from diffusers.utils import logging
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    load_pipeline(saved_pipeline)
+    DefocusDeblurPipeline.from_pretrained(saved_pipeline)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
     assert capfd.readouterr() == ("", "")
 
@@ -155,7 +156,7 @@ def test_sums_are_verified_where_there_are_some(folder):
     file = folder / "score_network" / TENSORS
     name = file.relative_to(folder)
     (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n")
-    load_pipeline(folder)
+    DefocusDeblurPipeline.from_pretrained(folder)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
