@@ -115,11 +115,14 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         model = operator if light == "srgb" else LinearLightDefocus(operator)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
+        # What the model leaves unexplained grows with the blur: wrong radius and PSF shape matter in proportion.
+        model_error = settings.model_error if confidence is not None else 0.0
+        total_std = torch.sqrt((settings.noise_factor * noise_std) ** 2 + (model_error * radius_map.to(y)).square())
         denoiser = ProximalGuidance(
             ScoreDenoiser(network, self.sde),
             model,
             y,
-            2 * settings.noise_factor * noise_std,
+            2 * total_std,
             strength=settings.strength,
             iterations=settings.cg_iterations,
         )

@@ -37,6 +37,8 @@ class SamplerSettings:
         strength: lambda of the guidance; smaller trusts the capture more.
         cg_iterations: Bound of the solver's iterations at each evaluation.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
+        model_error: How far an estimated blur is off, as noise of full range per pixel of blur radius: added to the
+            noise of the capture where the map was estimated, and 0 for a given map.
         precision: `fp32` or `bf16`, of the network.
         tile: Side of the network's tiles in pixels.
     """
@@ -54,6 +56,7 @@ class SamplerSettings:
     strength: float = 0.5
     cg_iterations: int = 16
     noise_factor: float = 1.0
+    model_error: float = 0.004
     precision: str = "fp32"
     tile: int = 1024
 
@@ -74,6 +77,7 @@ class SamplerSettings:
         require(self.strength > 0, "strength", "positive")
         require(self.cg_iterations >= 1, "cg_iterations", "at least 1")
         require(self.noise_factor > 0, "noise_factor", "positive")
+        require(self.model_error >= 0, "model_error", "non-negative")
         require(self.precision in ("fp32", "bf16"), "precision", "fp32 or bf16")
         require(self.tile >= 32, "tile", "at least 32")
 
