@@ -1,0 +1,107 @@
+"""The pipeline: what it leaves alone, what it refuses, and what its settings reach."""
+
+import pytest
+import torch
+
+from diffusion import VESDE, ScoreNetwork, SubVPSDE, VPSDE
+from optics import DefocusOperator
+from samplers import DefocusDeblurPipeline, SamplerSettings
+
+FEW = dict(steps=3, corrector=False)
+
+
+class PerfectPrior(ScoreNetwork):
+    """A prior that knows a single photo: E[x_0 | x_t] is that photo, whatever the state."""
+
+    def __init__(self, photo: torch.Tensor) -> None:
+        super().__init__(channels=(4,), blocks=1, embedding=4)
+        self.photo = photo
+
+    def forward(self, x, sigma):
+        return self.photo.expand_as(x)
+
+
+@pytest.fixture
+def pipeline() -> DefocusDeblurPipeline:
+    torch.manual_seed(0)
+    return DefocusDeblurPipeline(ScoreNetwork(channels=(8, 8), blocks=1, embedding=16), VESDE())
+
+
+@pytest.fixture
+def photo() -> torch.Tensor:
+    return torch.rand(1, 3, 24, 33, generator=torch.Generator().manual_seed(1))
+
+
+def test_no_blur_returns_the_photo_itself(pipeline, photo):
+    result = pipeline(photo, radius_map=torch.zeros(1, 1, 24, 33))
+    assert torch.equal(result.image, photo)
+    assert result.evaluations == 0
+
+
+def test_pixels_without_blur_stay_as_taken(pipeline, photo):
+    radius_map = torch.zeros(1, 1, 24, 33)
+    radius_map[..., 20:] = 3.0
+    result = pipeline(photo, radius_map=radius_map, settings=SamplerSettings(**FEW))
+    assert torch.equal(result.image[..., :20], photo[..., :20])
+    assert not torch.equal(result.image[..., 20:], photo[..., 20:])
+
+
+def test_a_given_map_has_no_model_error(pipeline, photo):
+    radius_map = torch.full((1, 1, 24, 33), 2.0)
+    results = [
+        pipeline(photo, radius_map=radius_map, noise_std=0.01, settings=SamplerSettings(model_error=error, **FEW))
+        for error in (0.0, 0.1)
+    ]
+    assert torch.equal(results[0].image, results[1].image)
+
+
+def test_the_models_error_makes_an_estimated_map_weigh_less(pipeline, photo, monkeypatch):
+    radius_map, confidence = torch.full((1, 1, 24, 33), 2.0), torch.ones(1, 1, 24, 33)
+    monkeypatch.setattr("samplers.pipeline.EvidenceEstimator", lambda softness: lambda y, std: (radius_map, confidence))
+    prior = PerfectPrior(torch.zeros(1))
+    distances = []
+    for error in (0.0, 0.01, 0.1):
+        pipeline = DefocusDeblurPipeline(prior, VESDE())
+        result = pipeline(photo, noise_std=0.01, settings=SamplerSettings(model_error=error, **FEW))
+        # The prior's photo is 0 in [-1, 1] units: the less the capture weighs, the nearer the result.
+        distances.append((result.image - 0.5).square().mean())
+    assert distances[0] > distances[1] > distances[2]
+
+
+@pytest.mark.parametrize("sde", [VESDE(), VPSDE(), SubVPSDE()], ids=["ve", "vp", "sub-vp"])
+def test_the_sde_does_not_change_a_restoration_from_the_same_noise(photo, sde):
+    torch.manual_seed(0)
+    network = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
+    radius_map = torch.full((1, 1, 24, 33), 1.5)
+    settings = SamplerSettings(**FEW)
+    reference = DefocusDeblurPipeline(network, VESDE())(photo, radius_map=radius_map, settings=settings).image
+    result = DefocusDeblurPipeline(network, sde)(photo, radius_map=radius_map, settings=settings).image
+    assert torch.allclose(result, reference, atol=2e-4)
+
+
+def test_a_prior_that_knows_the_photo_restores_it(photo):
+    x = torch.nn.functional.avg_pool2d(photo, 3, 1, 1)
+    operator = DefocusOperator(torch.full((1, 1, 24, 33), 2.0))
+    canvas = operator.extend(x)
+    pipeline = DefocusDeblurPipeline(PerfectPrior(2 * canvas - 1), VESDE())
+    result = pipeline(operator(canvas).clamp(0, 1), radius_map=operator.radius_map, noise_std=0.01)
+    assert torch.allclose(result.image, x, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("image", "radius_map", "words"),
+    [
+        (torch.zeros(3, 8, 8), None, r"\(1, 3, H, W\)"),
+        (torch.full((1, 3, 8, 8), float("nan")), None, "finite"),
+        (torch.full((1, 3, 8, 8), 2.0), None, r"\[0, 1\]"),
+        (torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 9), r"\(1, 1, 8, 8\)"),
+    ],
+)
+def test_bad_input_is_named(pipeline, image, radius_map, words):
+    with pytest.raises(ValueError, match=words):
+        pipeline(image, radius_map=radius_map)
+
+
+def test_unknown_light_is_refused(pipeline, photo):
+    with pytest.raises(ValueError, match="srgb, linear"):
+        pipeline(photo, light="log")
