@@ -7,7 +7,7 @@ own to estimate. Everything slow is imported when a method is made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,9 @@ def _score(config: BenchmarkConfig, device: torch.device, *overrides: str) -> Me
     pipeline = DefocusDeblurPipeline.from_pretrained(config.weights).to(device)
 
     def restore(y: Tensor, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
-        result = pipeline(y, radius_map=radius_map, settings=settings, generator=generator)
+        # A true map is exact, and so is the simulated PSF: there is no error of the model to allow for.
+        chosen = settings if radius_map is None else replace(settings, model_error=0.0)
+        result = pipeline(y, radius_map=radius_map, settings=chosen, generator=generator)
         return Restored(result.image, result.radius_map, result.evaluations)
 
     return restore

@@ -116,8 +116,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
         # What the model leaves unexplained grows with the blur: wrong radius and PSF shape matter in proportion.
-        model_error = settings.model_error if confidence is not None else 0.0
-        total_std = torch.sqrt((settings.noise_factor * noise_std) ** 2 + (model_error * radius_map.to(y)).square())
+        model_error = settings.model_error * radius_map.to(y)
+        total_std = torch.sqrt((settings.noise_factor * noise_std) ** 2 + model_error.square())
         denoiser = ProximalGuidance(
             ScoreDenoiser(network, self.sde),
             model,

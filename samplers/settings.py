@@ -37,8 +37,8 @@ class SamplerSettings:
         strength: lambda of the guidance; smaller trusts the capture more.
         cg_iterations: Bound of the solver's iterations at each evaluation.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
-        model_error: How far an estimated blur is off, as noise of full range per pixel of blur radius: added to the
-            noise of the capture where the map was estimated, and 0 for a given map.
+        model_error: How far the model of the blur is off, as noise of full range per pixel of blur radius, added
+            to the noise of the capture; 0 where map and PSF are exact, as in simulations.
         precision: `fp32` or `bf16`, of the network.
         tile: Side of the network's tiles in pixels.
     """

@@ -24,9 +24,13 @@ def saved_pipeline(tmp_path_factory):
 
 @pytest.fixture
 def codes():
-    """A photo-like picture, uint8, shape (40, 56, 3)."""
-    row, column = np.mgrid[0:40, 0:56]
-    picture = np.stack([row / 40, column / 56, (row + column) % 7 / 7], axis=2)
+    """Coloured squares out of focus by 2.5 pixels, which the estimator sees: uint8, shape (40, 56, 3)."""
+    from scipy.ndimage import convolve
+
+    from optics import defocus_psf
+
+    squares = np.kron(np.random.default_rng(0).random((15, 19, 3)), np.ones((4, 4, 1)))
+    picture = convolve(squares, defocus_psf(2.5).numpy()[:, :, None])[10:50, 10:66]
     return np.rint(255 * (0.1 + 0.8 * picture)).astype(np.uint8)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusion import VESDE, ScoreNetwork, SubVPSDE, VPSDE
+from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
 from optics import DefocusOperator
 from samplers import DefocusDeblurPipeline, SamplerSettings
 
@@ -46,26 +46,26 @@ def test_pixels_without_blur_stay_as_taken(pipeline, photo):
     assert not torch.equal(result.image[..., 20:], photo[..., 20:])
 
 
-def test_a_given_map_has_no_model_error(pipeline, photo):
+def test_the_models_error_makes_the_capture_weigh_less(photo):
     radius_map = torch.full((1, 1, 24, 33), 2.0)
-    results = [
-        pipeline(photo, radius_map=radius_map, noise_std=0.01, settings=SamplerSettings(model_error=error, **FEW))
-        for error in (0.0, 0.1)
-    ]
-    assert torch.equal(results[0].image, results[1].image)
-
-
-def test_the_models_error_makes_an_estimated_map_weigh_less(pipeline, photo, monkeypatch):
-    radius_map, confidence = torch.full((1, 1, 24, 33), 2.0), torch.ones(1, 1, 24, 33)
-    monkeypatch.setattr("samplers.pipeline.EvidenceEstimator", lambda softness: lambda y, std: (radius_map, confidence))
-    prior = PerfectPrior(torch.zeros(1))
+    pipeline = DefocusDeblurPipeline(PerfectPrior(torch.zeros(1)), VESDE())
     distances = []
     for error in (0.0, 0.01, 0.1):
-        pipeline = DefocusDeblurPipeline(prior, VESDE())
-        result = pipeline(photo, noise_std=0.01, settings=SamplerSettings(model_error=error, **FEW))
+        settings = SamplerSettings(model_error=error, **FEW)
+        result = pipeline(photo, radius_map=radius_map, noise_std=0.01, settings=settings)
         # The prior's photo is 0 in [-1, 1] units: the less the capture weighs, the nearer the result.
         distances.append((result.image - 0.5).square().mean())
     assert distances[0] > distances[1] > distances[2]
+
+
+def test_the_models_error_is_noise_in_proportion_to_the_radius(pipeline, photo):
+    radius_map = torch.full((1, 1, 24, 33), 2.0)
+    results = [
+        pipeline(photo, radius_map=radius_map, noise_std=std, settings=SamplerSettings(model_error=error, **FEW)).image
+        for std, error in ((0.03, 0.02), (0.05, 0.0))
+    ]
+    # 0.03^2 + (0.02 x 2)^2 = 0.05^2
+    assert torch.allclose(results[0], results[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("sde", [VESDE(), VPSDE(), SubVPSDE()], ids=["ve", "vp", "sub-vp"])
