@@ -29,9 +29,12 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from evaluation.captures import Capture
 from photos import find_photos, read
 
-__all__ = ["CROP", "NOISE_STD", "RADIUS_MAPS", "Capture", "defocus", "protocol_captures", "radius_map"]
+__all__ = [
+    "CROP", "NOISE_STD", "RADIUS_MAPS", "Simulation", "defocus", "protocol_captures", "radius_map", "simulations",
+]  # fmt: skip
 
 CROP = 272
 """Side of x and y in pixels."""
@@ -51,60 +54,73 @@ RADIUS_MAPS = {
 
 
 @dataclass(frozen=True)
-class Capture:
-    """One simulated capture.
+class Simulation:
+    """One capture to simulate.
 
     Attributes:
+        file: Sharp photo.
         name: Path of the photo in its folder, without its suffix.
+        set_name: Name of the folder.
+        index: Place of the photo in the sorted folder, which seeds the noise.
         map_name: Key of `RADIUS_MAPS`.
-        x: Sharp reference, in [0, 1] in steps of 1/255, float32, shape (1, 3, CROP, CROP).
-        y: Capture, likewise.
-        radius_map: Blur radius in pixels, float32, shape (1, 1, CROP, CROP).
     """
 
+    file: Path
     name: str
+    set_name: str
+    index: int
     map_name: str
-    x: Tensor
-    y: Tensor
-    radius_map: Tensor
+
+    def capture(self) -> Capture:
+        """Simulates it: pictures of shape (1, 3, CROP, CROP) in steps of 1/255, in the group of its radius map.
+
+        Raises:
+            ValueError: If the photo is too small or not of 8 bits.
+        """
+        stored = read(self.file)
+        if stored.bit_depth != 8:
+            raise ValueError(f"{self.file}: expected a photo of 8 bits per channel, got {stored.bit_depth}")
+        photo = np.rint(255 * stored.pixels).astype(np.uint8)
+        radii = radius_map(self.map_name)
+        try:
+            blurred = defocus(photo / 255, radii)
+        except ValueError as error:
+            raise ValueError(f"{self.file}: {error}") from None
+        number = list(RADIUS_MAPS).index(self.map_name)
+        noise = np.random.default_rng([0, self.index, number]).standard_normal(blurred.shape)
+        y = np.rint(255 * np.clip(blurred + NOISE_STD * noise, 0, 1)).astype(np.uint8)
+        x = _centre(photo, (CROP, CROP))
+        radii = torch.from_numpy(radii).float()[None, None]
+        return Capture(self.set_name, self.map_name, self.name, _tensor(y), _tensor(x), radii)
 
 
-def protocol_captures(folder: str | Path, count: int | None = 24, stride: int = 1) -> Iterator[Capture]:
-    """Simulates every radius map on photos of a folder, photo by photo.
+def simulations(folder: str | Path, count: int | None = 24, stride: int = 1) -> list[Simulation]:
+    """The captures of the protocol on photos of a folder: every radius map, photo by photo; nothing is read yet.
 
     Args:
         folder: Folder of sharp photos, at least a little larger than CROP on both sides; searched recursively.
         count: Number of photos, in the order of their paths, or all there are; None for all.
         stride: Takes every stride-th photo, for tuning on a spread of a training folder.
 
-    Yields:
-        Captures, one after the other as they are computed.
-
     Raises:
-        ValueError: If there is no such folder, it holds no photo, or a photo is too small.
+        ValueError: If there is no such folder or it holds no photo.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"expected a folder of sharp photos, got {folder}")
     if stride < 1 or (count is not None and count < 1):
         raise ValueError(f"count and stride must be at least 1, got {count} and {stride}")
-    files = find_photos(folder)
-    maps = {name: radius_map(name) for name in RADIUS_MAPS}
-    for index, file in list(enumerate(files))[::stride][:count]:
-        title = file.relative_to(folder).with_suffix("").as_posix()
-        stored = read(file)
-        if stored.bit_depth != 8:
-            raise ValueError(f"{file}: expected a photo of 8 bits per channel, got {stored.bit_depth}")
-        photo = np.rint(255 * stored.pixels).astype(np.uint8)
-        for number, (name, radii) in enumerate(maps.items()):
-            try:
-                blurred = defocus(photo / 255, radii)
-            except ValueError as error:
-                raise ValueError(f"{file}: {error}") from None
-            noise = np.random.default_rng([0, index, number]).standard_normal(blurred.shape)
-            y = np.rint(255 * np.clip(blurred + NOISE_STD * noise, 0, 1)).astype(np.uint8)
-            x = _centre(photo, (CROP, CROP))
-            yield Capture(title, name, _tensor(x), _tensor(y), torch.from_numpy(radii).float()[None, None])
+    return [
+        Simulation(file, file.relative_to(folder).with_suffix("").as_posix(), folder.resolve().name, index, name)
+        for index, file in list(enumerate(find_photos(folder)))[::stride][:count]
+        for name in RADIUS_MAPS
+    ]
+
+
+def protocol_captures(folder: str | Path, count: int | None = 24, stride: int = 1) -> Iterator[Capture]:
+    """Simulates the captures of `simulations`, one after the other as they are computed."""
+    for simulation in simulations(folder, count, stride):
+        yield simulation.capture()
 
 
 def radius_map(name: str) -> np.ndarray:

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captures(folder):
-    return {(capture.name, capture.map_name): capture for capture in protocol_captures(folder)}
+    return {(capture.name, capture.group): capture for capture in protocol_captures(folder)}
 
 
 def test_photos_are_sorted_by_name_and_every_map_is_used(captures):
