@@ -1,88 +1,93 @@
-"""The methods that the benchmark compares: what each does with a capture.
-
-A method is given the capture and, in the true-map column, the blur map; noise and map are otherwise its
-own to estimate. Everything slow is imported when a method is made.
-"""
+"""Methods of this project: the guided sampler in each preset, TV deconvolution, and the capture as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from evaluation.methods import Method, Restored
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from evaluation.captures import Capture
     from evaluation.settings import BenchmarkConfig
+    from restorers.tv import TVDeconvolution
+    from samplers.pipeline import DefocusDeblurPipeline
+    from samplers.settings import SamplerSettings
 
-__all__ = ["METHODS", "Restored"]
+__all__ = ["identity", "score", "tv"]
 
 
 @dataclass(frozen=True)
-class Restored:
-    """What a method made of a capture.
+class _Identity:
+    takes_map = False
 
-    Attributes:
-        image: Restored picture in [0, 1], shape (1, 3, H, W).
-        radius_map: Blur radii that it used in pixels, shape (1, 1, H, W), or None if it needs none.
-        evaluations: Network evaluations.
-    """
-
-    image: Tensor
-    radius_map: Tensor | None
-    evaluations: int
+    def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
+        return Restored(capture.y, None, 0)
 
 
-def _input(config: BenchmarkConfig, device: torch.device) -> Method:
-    return lambda y, radius_map, generator: Restored(y, None, 0)
+@dataclass(frozen=True)
+class _TV:
+    deconvolution: TVDeconvolution
+    takes_map = True
+
+    def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
+        from evaluation.methods.blur import blur_of
+        from optics import DefocusOperator
+
+        blur = blur_of(capture.y, radius_map)
+        image = self.deconvolution(capture.y, DefocusOperator(blur.radius_map), blur.noise_std)
+        return Restored(image, blur.radius_map, 0)
 
 
-def _tv(config: BenchmarkConfig, device: torch.device) -> Method:
-    from optics import DefocusOperator
-    from optics.noise import estimate_noise_std
+@dataclass(frozen=True)
+class _Score:
+    pipeline: DefocusDeblurPipeline
+    settings: SamplerSettings
+    takes_map = True
+
+    def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
+        # A true map is exact, and so is the simulated PSF: there is no error of the model to allow for.
+        settings = self.settings if radius_map is None else replace(self.settings, model_error=0.0)
+        result = self.pipeline(capture.y, radius_map=radius_map, settings=settings, generator=generator)
+        return Restored(result.image, result.radius_map, result.evaluations)
+
+
+def identity(config: BenchmarkConfig, device: torch.device) -> Method:
+    """The capture as it is: what every method is compared with."""
+    return _Identity()
+
+
+def tv(config: BenchmarkConfig, device: torch.device) -> Method:
+    """TV/L2 deconvolution with the operator and the map of our sampler, see `restorers.tv`."""
     from restorers.tv import TVDeconvolution
 
-    def restore(y: Tensor, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
-        noise_std = float(estimate_noise_std(y))
-        if radius_map is None:
-            from optics.defocus_map import EvidenceEstimator
-
-            radius_map, _ = EvidenceEstimator()(y, noise_std)
-        return Restored(TVDeconvolution()(y, DefocusOperator(radius_map), noise_std), radius_map, 0)
-
-    return restore
+    return _TV(TVDeconvolution())
 
 
-def _score(config: BenchmarkConfig, device: torch.device, *overrides: str) -> Method:
+def score(
+    config: BenchmarkConfig, device: torch.device, preset: str | None = None, overrides: Sequence[str] = ()
+) -> Method:
+    """The guided sampler.
+
+    Args:
+        config: Its weights, preset and settings that win over the preset.
+        device: Where it runs.
+        preset: A preset, or a YAML file of `SamplerSettings`; that of the configuration if None.
+        overrides: Assignments that win over those of the configuration, such as `corrector=false`.
+
+    Raises:
+        ValueError: If the weights or a setting cannot be used.
+    """
     from samplers.config import load_config
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import PRESETS, SamplerSettings, preset_file
 
-    file = preset_file(config.preset) if config.preset in PRESETS else Path(config.preset)
+    preset = preset or config.preset
+    file = preset_file(preset) if preset in PRESETS else Path(preset)
     settings = load_config(SamplerSettings, file, [*config.sampler, *overrides])
-    pipeline = DefocusDeblurPipeline.from_pretrained(config.weights).to(device)
-
-    def restore(y: Tensor, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
-        # A true map is exact, and so is the simulated PSF: there is no error of the model to allow for.
-        chosen = settings if radius_map is None else replace(settings, model_error=0.0)
-        result = pipeline(y, radius_map=radius_map, settings=chosen, generator=generator)
-        return Restored(result.image, result.radius_map, result.evaluations)
-
-    return restore
-
-
-def _score_no_corrector(config: BenchmarkConfig, device: torch.device) -> Method:
-    return _score(config, device, "corrector=false")
-
-
-Method = Callable[["Tensor", "Tensor | None", "torch.Generator"], Restored]
-
-METHODS: dict[str, Callable[[BenchmarkConfig, torch.device], Method]] = {
-    "input": _input,
-    "tv": _tv,
-    "score": _score,
-    "score-no-corrector": _score_no_corrector,
-}
-"""Makers of the methods: a method takes capture, map or None, and generator."""
+    return _Score(DefocusDeblurPipeline.from_pretrained(config.weights).to(device), settings)

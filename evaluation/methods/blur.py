@@ -1,0 +1,53 @@
+"""What a method that is not blind is told: noise and blur radii, true ones or those that the pipeline estimates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Blur", "blur_of"]
+
+
+@dataclass(frozen=True)
+class Blur:
+    """The blur of a capture.
+
+    Attributes:
+        radius_map: Blur radius in pixels, shape (1, 1, H, W).
+        noise_std: Noise of the capture, in [0, 1] units; estimated.
+        model_error: What the blur leaves unexplained for each pixel of radius, in [0, 1] units, as our sampler
+            allows for it: 0 for a true map.
+    """
+
+    radius_map: Tensor
+    noise_std: float
+    model_error: float
+
+    @property
+    def mean_radius(self) -> float:
+        """Mean of the map in pixels."""
+        return float(self.radius_map.mean())
+
+    @property
+    def total_std(self) -> float:
+        """Noise and error of the model together at the mean radius, for methods that know one noise level alone."""
+        return (self.noise_std**2 + (self.model_error * self.mean_radius) ** 2) ** 0.5
+
+
+def blur_of(y: Tensor, radius_map: Tensor | None) -> Blur:
+    """The blur of a capture: the noise estimated, the map as given, or estimated as our pipeline does.
+
+    Args:
+        y: Capture in [0, 1], shape (1, 3, H, W).
+        radius_map: True blur radii in pixels, shape (1, 1, H, W); None: blind.
+    """
+    from optics import EvidenceEstimator, estimate_noise_std
+    from samplers.settings import SamplerSettings
+
+    noise_std = float(estimate_noise_std(y))
+    if radius_map is not None:
+        return Blur(radius_map, noise_std, 0.0)
+    return Blur(EvidenceEstimator()(y, noise_std)[0], noise_std, SamplerSettings().model_error)
