@@ -1,11 +1,14 @@
 """Measures restoration methods on captures with references.
 
-    python evaluation/benchmark.py configs/benchmark/simulated.yaml data.root=SHARP_PHOTOS out=results
-    python evaluation/benchmark.py configs/benchmark/real.yaml data.root=SETS out=results
+    python evaluation/benchmark.py configs/benchmark/simulated.yaml data.root=SHARP_PHOTOS out=results/simulated
+    python evaluation/benchmark.py configs/benchmark/real.yaml data.root=SETS out=results/real
+    python evaluation/benchmark.py configs/benchmark/smoke.yaml out=results/smoke
 
 Settings are those of `evaluation/settings.py`: a YAML file of differences and any number of key=value
-overrides, such as methods=[input,tv,score]. The folder `out` then holds results.json, with every
-picture's figures and what they were computed with, and results.md, the means as a table.
+overrides, such as methods=[input,tv,score,folder:PATH]. The folder `out` then holds results.json, with
+every picture's figures and what they were computed with, results.md, the means as tables, report.html and
+contact sheets. The same command goes on with a run that was interrupted; `accelerate launch` in place of
+`python` splits the pictures over devices.
 """
 
 import argparse
@@ -30,182 +33,175 @@ def main(argv: Sequence[str] | None = None) -> int:
     from samplers.config import ConfigError, load_config
 
     try:
-        measure(load_config(BenchmarkConfig, file, overrides))
+        run(load_config(BenchmarkConfig, file, overrides))
     except ConfigError as error:
         print(f"evaluation/benchmark.py: {error}", file=sys.stderr)
         return 2
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"evaluation/benchmark.py: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def measure(config) -> dict:
-    """Runs every method on every capture, writes the results to `out` and returns them."""
-    import time
+def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
+    """Measures what is not measured yet and writes the results; None in all processes but the first."""
+    import os
     from dataclasses import asdict
     from pathlib import Path
 
     import torch
-    from tqdm import tqdm
 
-    from evaluation.methods import METHODS
-    from evaluation.metrics import LPIPS
-    from evaluation.results import SCHEMA_VERSION, peak_memory, provenance, summarise, table, write_results
+    from evaluation.contact_sheets import write_contact_sheets
+    from evaluation.html_report import write_html_report
+    from evaluation.methods import MethodUnavailable, column, make_method
+    from evaluation.provenance import provenance
+    from evaluation.results import SCHEMA_VERSION, summarise, table, write_results
+    from evaluation.run_folder import RunFolder, row_key
+    from evaluation.scoring import METRICS, Scoring
+    from evaluation.sources import protocol, sources
     from samplers.weights import weights_folder
 
+    processes = None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        processes = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available())
+    rank, world = (processes.process_index, processes.num_processes) if processes else (0, 1)
     out = Path(config.out)
-    if (out / "results.json").exists() and not config.overwrite:
-        raise ValueError(f"{out / 'results.json'} exists; give overwrite=true to replace it")
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
-    weights = weights_folder(config.weights) if any(name.startswith("score") for name in config.methods) else None
-    lpips = LPIPS("squeeze", config.lpips)
-    if lpips.reason:
-        print(f"LPIPS is not measured: {lpips.reason}", file=sys.stderr)
-    methods = {name: METHODS[name](config, device) for name in config.methods}
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(automatic if config.device == "auto" else config.device)
+    if processes and device.type == "cuda":
+        device = processes.device
 
+    listed = sources(config.data, out / "photos")
+    methods, skipped = {}, []
+    for name in config.methods:
+        try:
+            methods[name] = make_method(name, config, device)
+        except MethodUnavailable as reason:
+            skipped.append({"method": name, "reason": str(reason)})
+            continue
+        if hasattr(methods[name], "check"):
+            methods[name].check([(source.set_name, source.group, source.name) for source in listed])
+    scoring = Scoring(config.metrics, config.lpips)
+    notices = [f"{item['method']} is not run: {item['reason']}" for item in skipped]
+    notices += [f"{METRICS[name].title} is not measured: {reason}" for name, reason in scoring.reasons.items()]
+    for notice in notices if rank == 0 else []:
+        print(notice, file=sys.stderr)
+
+    uses_weights = any(name.split("-")[0] in ("score", "denoise", "sdedit", "dps", "diffpir") for name in methods)
     # At the start: the project may change while a long benchmark runs.
-    origin = provenance(weights, device)
-    rows, pictures = [], 0
-    progress = tqdm(_captures(config.data), total=_total(config.data), unit="picture")
-    for name, set_name, group, x, y, true_map, mask in progress:
-        pictures += 1
-        before = _score(y, x, mask, lpips)
-        for method, restore in methods.items():
-            for source in config.maps if method != "input" else (None,):
-                generator = torch.Generator().manual_seed(config.seed)
-                given = true_map.to(device) if source == "true" else None
-                start = time.perf_counter()
-                restored = restore(y.to(device), given, generator)
-                image = restored.image.cpu()
-                seconds = time.perf_counter() - start
-                image = (255 * image).round() / 255
-                rows.append(
-                    {
-                        "name": name, "set": set_name, "group": group, "method": method, "map": source,
-                        "counted": mask is None or float(mask.float().mean()) >= 0.05,
-                        **_score(image, x, mask, lpips),
-                        "seconds": seconds, "evaluations": restored.evaluations, "input": before,
-                    }
-                )  # fmt: skip
-                if config.save_pictures:
-                    folder = out / "pictures" / (f"{method}-{source}-map" if source else method) / group
-                    _save_strip(folder / f"{name}.png", y, image, x, restored.radius_map)
+    settings = asdict(config)
+    free = ("methods", "out", "overwrite", "pictures", "device")
+    identity = {
+        "settings": {key: value for key, value in settings.items() if key not in free},
+        "provenance": provenance(weights_folder(config.weights) if uses_weights else None, device),
+        "unmeasured": scoring.reasons,
+    }
+    folder = RunFolder(out, _fixed(identity), overwrite=config.overwrite, rank=rank)
+    if processes:
+        processes.wait_for_everyone()
+    done = {row_key(row) for row in folder.rows()}
+    columns = {
+        name: {column(name, source): source for source in (config.maps if method.takes_map else (None,))}
+        for name, method in methods.items()
+    }
+    _measure(config, listed[rank::world], methods, columns, scoring, folder, done, device, shows=rank == 0)
+    if processes:
+        processes.wait_for_everyone()
+    if rank:
+        return None
 
+    measured = {row_key(row): row for row in folder.rows()}
+    order = [
+        (source.set_name, source.group, source.name, name)
+        for source in listed for named in columns.values() for name in named
+    ]  # fmt: skip
+    rows = [measured[key] for key in order]
     results = {
         "schema_version": SCHEMA_VERSION,
-        "protocol": _protocol(config),
-        "settings": asdict(config),
+        "protocol": protocol(config.data, config.seed),
+        "settings": settings,
         "seed": config.seed,
-        **origin,
-        "lpips": {"net": lpips.net, "reason": lpips.reason},
-        "peak_memory": peak_memory(device),
-        "pictures": pictures,
-        "summary": summarise(rows),
+        **identity["provenance"],
+        "metrics": {
+            name: {
+                "title": METRICS[name].title,
+                "higher_is_better": METRICS[name].higher_is_better,
+                "reason": scoring.reasons.get(name),
+            }
+            for name in config.metrics
+        },
+        "skipped": skipped,
+        "summary": summarise(rows, config.metrics),
         "rows": rows,
     }
     write_results(out, results)
+    if config.pictures:
+        write_contact_sheets(out, results)
+        write_html_report(out, results)
     print(table(results))
     return results
 
 
-def _captures(data):
-    """Yields name, set, group, reference, capture, true map or None, mask or None."""
-    from pathlib import Path
-
-    from evaluation.paired import paired_captures
-    from evaluation.simulated import protocol_captures
-
-    if data.protocol == "simulated":
-        for capture in protocol_captures(data.root, data.count, data.stride):
-            name = Path(data.root).resolve().name
-            yield capture.name, name, capture.map_name, capture.x, capture.y, capture.radius_map, None
-    else:
-        for capture in paired_captures(data.root, data.count):
-            yield capture.name, capture.set_name, capture.set_name, capture.x, capture.y, None, capture.mask
-
-
-def _total(data) -> int | None:
-    from evaluation.simulated import RADIUS_MAPS
-    from photos import find_photos
-
-    if data.protocol != "simulated":
-        return None
-    return len(RADIUS_MAPS) * len(find_photos(data.root)[:: data.stride][: data.count])
-
-
-def _score(image, x, mask, lpips) -> dict[str, float | None]:
-    """Every metric; inside a mask if there is one. PSNR is None for equal pictures."""
-    import math
+def _measure(config, listed, methods, columns, scoring, folder, done, device, *, shows) -> None:  # noqa: ANN001
+    """Measures every column of every capture of this process that has no row yet."""
+    import time
 
     import torch
+    from tqdm import tqdm
 
-    from evaluation.metrics import mae, psnr, ssim
+    from evaluation.pictures import Pictures
+    from evaluation.provenance import PeakMemory
+    from evaluation.scoring import SMALLEST_MASK
+    from optics import DefocusOperator
 
-    share = 1.0
-    if mask is not None:
-        # Outside the mask the reference stands in both pictures: no error, spread over fewer pixels.
-        image = torch.where(mask, image, x)
-        share = float(mask.float().mean())
-    decibels = psnr(image, x) + (10 * math.log10(share) if share > 0 else 0)
-    return {
-        "psnr": decibels if math.isfinite(decibels) else None,
-        "ssim": ssim(image, x),
-        "lpips": lpips(image, x),
-        "mae": mae(image, x) / share if share > 0 else None,
-    }
-
-
-def _protocol(config) -> dict[str, object]:
-    """What was measured, in words and numbers."""
-    from evaluation.simulated import CROP, NOISE_STD, RADIUS_MAPS
-
-    scoring = (
-        "Restored pictures are rounded to 8 bits. PSNR over all pixels and channels of [0, 1] sRGB values; SSIM with "
-        "a Gaussian window of 11 pixels and std 1.5, K1 0.01, K2 0.03, population covariance, mean over channels; "
-        "LPIPS of SqueezeNet on [-1, 1]."
-    )
-    which = f"the first {config.data.count}" if config.data.count else "all"
-    if config.data.stride > 1:
-        which += f" of every {config.data.stride}th"
-    if config.data.protocol == "simulated":
-        description = (
-            f"Simulated defocus of sharp photos, {which} by name: {CROP} x {CROP} centre crops, "
-            "each pixel blurred by a disk of its own radius, 16x supersampled, sRGB values as stored; noise std "
-            f"{NOISE_STD}, 8 bits. Radius maps: {', '.join(RADIUS_MAPS)} (see evaluation/simulated.py)."
-        )
-        numbers = {"crop": CROP, "noise_std": NOISE_STD, "radius_maps": list(RADIUS_MAPS)}
-    else:
-        description = (
-            f"Real captures with references, {which} by name in each set, whole pictures, no true map. Where a set has "
-            "a mask: PSNR and MAE inside it, SSIM and LPIPS with the reference outside it in both pictures; masks "
-            "under 5 % do not count."
-        )
-        numbers = {"smallest_mask": 0.05}
-    return {
-        "name": config.data.protocol,
-        "description": f"{description} {scoring}",
-        "count": config.data.count,
-        "stride": config.data.stride,
-        "bits": 8,
-        **numbers,
-    }
+    memory = PeakMemory(device)
+    pictures = Pictures(folder.folder) if config.pictures else None
+    for source in tqdm(listed, unit="picture", disable=None if shows else True):
+        place = (source.set_name, source.group, source.name)
+        missing = [
+            (name, title, map_source)
+            for name, named in columns.items() for title, map_source in named.items() if (*place, title) not in done
+        ]  # fmt: skip
+        if not missing:
+            continue
+        capture = source.load()
+        before = scoring(capture.y, capture.x, capture)
+        other_before = scoring(capture.y, capture.other_focus, capture) if capture.other_focus is not None else None
+        for name, title, map_source in missing:
+            generator = torch.Generator().manual_seed(config.seed)
+            given = capture.radius_map.to(device) if map_source == "true" else None
+            memory.reset()
+            start = time.perf_counter()
+            restored = methods[name](capture, given, generator)
+            image = restored.image.float().cpu()
+            seconds = time.perf_counter() - start
+            peak = memory.mib()
+            levels = 2**capture.bits - 1
+            image = (levels * image.clamp(0, 1)).round() / levels
+            radii = None if restored.radius_map is None else restored.radius_map.float().cpu()
+            operator = None if radii is None else DefocusOperator(radii)
+            reblurred = None if operator is None else operator(operator.extend(image))
+            row = {
+                "set": source.set_name, "group": source.group, "name": source.name,
+                "column": title, "method": name, "map": map_source,
+                "counted": capture.mask is None or float(capture.mask.float().mean()) >= SMALLEST_MASK,
+                "metrics": scoring(image, capture.x, capture, reblurred),
+                "input": before,
+                "other_focus": None if other_before is None else scoring(image, capture.other_focus, capture),
+                "input_other_focus": other_before,
+                "pictures_equal": capture.x is not None and bool((image == capture.x).all()),
+                "evaluations": restored.evaluations, "seconds": seconds, "peak_memory_mib": peak,
+                "pictures": pictures.write(title, capture, image, reblurred, radii) if pictures else None,
+            }  # fmt: skip
+            folder.add(row)
 
 
-def _save_strip(file, y, image, x, radius_map) -> None:
-    """Saves input, restored picture, reference and map (black 0, white its largest radius) side by side."""
-    import torch
-    from PIL import Image
-
-    parts = [y, image, x]
-    if radius_map is not None:
-        radius_map = radius_map.cpu()
-        parts.append((radius_map / radius_map.max().clamp_min(1e-6)).expand(-1, 3, -1, -1))
-    strip = (255 * torch.cat(parts, 3)[0]).round().byte().permute(1, 2, 0).numpy()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(strip).save(file)
+def _fixed(identity: dict) -> dict:
+    """What must not change between the parts of a run; threads and device may, for they change times alone."""
+    fixed = {key: value for key, value in identity["provenance"].items() if key not in ("threads", "device")}
+    return {**identity, "provenance": fixed}
 
 
 if __name__ == "__main__":

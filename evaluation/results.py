@@ -1,142 +1,199 @@
-"""What a benchmark leaves behind: provenance, rows, means and their table."""
+"""What a benchmark leaves behind: rows, means with intervals, and their tables."""
 
-import hashlib
 import json
 import math
-import platform
-import resource
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import torch
-
 from evaluation.metrics import bootstrap_interval
+from evaluation.scoring import METRICS
+from photos.files import replacing
 
-__all__ = ["SCHEMA_VERSION", "peak_memory", "provenance", "summarise", "table", "write_results"]
+__all__ = ["SCHEMA_VERSION", "gain", "read_results", "relative_gain", "summarise", "table", "write_results"]
 
-SCHEMA_VERSION = 1
-_METRICS = ("psnr", "ssim", "lpips", "mae")
+SCHEMA_VERSION = 2
 
-
-def provenance(weights: Path | None, device: torch.device) -> dict[str, object]:
-    """Versions, commit, device and, if weights are given, the sha256 of every file of theirs."""
-    project = Path(__file__).resolve().parent.parent
-    commit, changes = _git(project, "rev-parse", "HEAD"), _git(project, "status", "--porcelain")
-    files = sorted(weights.rglob("*.safetensors")) if weights else []
-    return {
-        "versions": {
-            "python": platform.python_version(),
-            **{package: _version(package) for package in ("scorefocus", "torch", "diffusers", "numpy", "lpips")},
-        },
-        "git": {"commit": commit, "dirty": bool(changes) if changes is not None else None},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
-        "weights_sha256": {
-            file.relative_to(weights).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-        },
-    }
+_HARM_DB = 0.1
+"""A picture that loses more PSNR than this counts as harmed."""
 
 
-def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """Largest memory so far in MiB, of the process and of the GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-    return {"process_mib": round(process, 1), "gpu_mib": gpu}
+def gain(row: dict, metric: str = "psnr") -> float | None:
+    """A metric's difference of restored picture and input; None where either has no figure."""
+    restored, before = row["metrics"][metric], row["input"][metric]
+    if metric == "psnr" and row["pictures_equal"]:
+        # The PSNR of equal pictures is infinite; 8-bit pictures that differ stay below 100 dB.
+        restored, before = (100.0 if value is None else value for value in (restored, before))
+    return None if restored is None or before is None else restored - before
 
 
-def summarise(rows: Sequence[dict]) -> list[dict]:
-    """Means of every method and map over the rows that count.
+def summarise(rows: Sequence[dict], metrics: Sequence[str]) -> list[dict]:
+    """Means of every set and column over the rows that count.
 
     The intervals resample photos, not rows: the captures of one photo are not independent.
     """
     summaries = []
-    for method, map_source in dict.fromkeys((row["method"], row["map"]) for row in rows):
-        listed = [row for row in rows if (row["method"], row["map"]) == (method, map_source)]
+    for set_name, column in dict.fromkeys((row["set"], row["column"]) for row in rows):
+        listed = [row for row in rows if (row["set"], row["column"]) == (set_name, column)]
         counted = [row for row in listed if row["counted"]]
         if not counted:
             continue
-        worst = min(counted, key=_gain)
+        gains = {name: _mean_and_interval(counted, lambda row, key=name: gain(row, key)) for name in metrics}
+        values = {name: _mean_and_interval(counted, lambda row, key=name: row["metrics"][key]) for name in metrics}
+        groups = dict.fromkeys(row["group"] for row in counted)
+        in_decibels = [(value, row) for row in counted if (value := gain(row)) is not None]
+        worst, best = (
+            (choose(in_decibels, key=lambda pair: pair[0]) if in_decibels else None) for choose in (min, max)
+        )
         summaries.append(
             {
-                "method": method,
-                "map": map_source,
+                "set": set_name,
+                "column": column,
+                "method": counted[0]["method"],
+                "map": counted[0]["map"],
                 "pictures": len(counted),
                 "left_out": len(listed) - len(counted),
-                "mean": {metric: _mean(row[metric] for row in counted) for metric in _METRICS},
-                "input_mean": {metric: _mean(row["input"][metric] for row in counted) for metric in _METRICS},
-                "interval_95": {metric: _interval(counted, lambda row, key=metric: row[key]) for metric in _METRICS},
-                "gain_db": _mean(map(_gain, counted)),
-                "gain_db_interval_95": _interval(counted, _gain),
-                "gain_db_by_group": {
-                    group: _mean(_gain(row) for row in counted if row["group"] == group)
-                    for group in dict.fromkeys(row["group"] for row in counted)
+                "mean": {metric: mean for metric, (mean, _) in values.items()},
+                "interval_95": {metric: interval for metric, (_, interval) in values.items()},
+                "input_mean": {metric: _mean(row["input"][metric] for row in counted) for metric in metrics},
+                "gain": {metric: mean for metric, (mean, _) in gains.items()},
+                "gain_interval_95": {metric: interval for metric, (_, interval) in gains.items()},
+                "by_group": {
+                    group: {
+                        metric: _mean(row["metrics"][metric] for row in counted if row["group"] == group)
+                        for metric in metrics
+                    }
+                    for group in groups
                 },
-                "worst_gain": {"name": worst["name"], "group": worst["group"], "gain_db": _gain(worst)},
-                "seconds": _mean(row["seconds"] for row in counted),
+                "gain_by_group": {
+                    group: _mean(gain(row) for row in counted if row["group"] == group) for group in groups
+                },
+                "other_focus": _other_focus(counted, metrics),
+                "harmed": sum(value < -_HARM_DB for value, _ in in_decibels) / max(len(in_decibels), 1),
+                "worst": _picture(worst),
+                "best": _picture(best),
                 "evaluations": _mean(row["evaluations"] for row in counted),
+                "seconds": _mean(row["seconds"] for row in counted),
+                "peak_memory_mib": max(row["peak_memory_mib"] for row in counted),
             }
         )
     return summaries
 
 
+def relative_gain(rows: Sequence[dict], column: str, baseline: str, metric: str) -> tuple[float, list[float]] | None:
+    """Mean over photos of (value - baseline's value) / baseline's value, in percent, with its 95 % interval.
+
+    The form in which image restoration by score matching was first reported on real captures: against
+    plain denoising of the same picture. None without a common picture.
+    """
+    values = {}
+    for row in rows:
+        if row["counted"] and row["column"] in (column, baseline) and row["metrics"].get(metric) is not None:
+            values.setdefault((row["set"], row["group"], row["name"]), {})[row["column"]] = row["metrics"][metric]
+    shares = [100 * (both[column] / both[baseline] - 1) for both in values.values() if len(both) == 2]
+    return (math.fsum(shares) / len(shares), list(bootstrap_interval(shares))) if shares else None
+
+
 def table(results: dict) -> str:
-    """The means as a Markdown page."""
-    groups = list(dict.fromkeys(row["group"] for row in results["rows"]))
-    head = ["method", "map", "PSNR", "gain, dB", "SSIM", "LPIPS", "MAE", *(f"gain, {group}" for group in groups)]
-    head += ["worst", "s", "evaluations"]
-    lines = ["# Benchmark", "", results["protocol"]["description"], "", _row(head), _row(["---"] * len(head))]
-    for summary in results["summary"]:
-        mean, (low, high) = summary["mean"], summary["gain_db_interval_95"]
+    """The means as a Markdown page: a table for each set."""
+    lines = ["# Benchmark", "", results["protocol"]["description"], ""]
+    for set_name in dict.fromkeys(summary["set"] for summary in results["summary"]):
+        lines += [f"## {set_name}", "", *set_table(results, set_name), ""]
+    lines += [f"Not run: `{skipped['method']}`: {skipped['reason']}." for skipped in results["skipped"]]
+    lines += [
+        f"{METRICS[name].title} was not measured: {about['reason']}."
+        for name, about in results["metrics"].items()
+        if about["reason"]
+    ]
+    return "\n".join([*lines, origin(results)]) + "\n"
+
+
+def set_table(results: dict, set_name: str) -> list[str]:
+    """Lines of one set's table and of what is to be said below it."""
+    summaries = [summary for summary in results["summary"] if summary["set"] == set_name]
+    shown = [name for name, about in results["metrics"].items() if not about["reason"]]
+    groups = list(dict.fromkeys(group for summary in summaries for group in summary["gain_by_group"]))
+    groups = groups if len(groups) > 1 else []
+    has_other = any(summary["other_focus"] for summary in summaries)
+    head = ["column", "gain, dB [95 %]", *(METRICS[name].title for name in shown), *(f"gain, {g}" for g in groups)]
+    head += ["gain to other focus, dB"] * has_other + ["worst", "harmed", "evaluations", "s", "MiB"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for summary in summaries:
+        other = summary["other_focus"]
         lines.append(
             _row(
                 [
-                    summary["method"],
-                    summary["map"] or "–",
-                    _number(mean["psnr"], 2),
-                    f"{summary['gain_db']:+.2f} [{low:+.2f}, {high:+.2f}]",
-                    _number(mean["ssim"], 3),
-                    _number(mean["lpips"], 3),
-                    _number(mean["mae"], 4),
-                    *(f"{summary['gain_db_by_group'].get(group, math.nan):+.2f}" for group in groups),
-                    f"{summary['worst_gain']['gain_db']:+.2f}",
-                    _number(summary["seconds"], 2),
+                    summary["column"],
+                    _signed(summary["gain"]["psnr"], summary["gain_interval_95"]["psnr"]),
+                    *(_number(summary["mean"][name], METRICS[name].digits) for name in shown),
+                    *(_signed(summary["gain_by_group"].get(group)) for group in groups),
+                    *([_signed(other["gain"] if other else None)] * has_other),
+                    _signed(summary["worst"]["gain_db"] if summary["worst"] else None),
+                    f"{100 * summary['harmed']:.0f} %",
                     _number(summary["evaluations"], 0),
+                    _number(summary["seconds"], 2),
+                    _number(summary["peak_memory_mib"], 0),
                 ]
             )
         )
-    input_mean = results["summary"][0]["input_mean"] if results["summary"] else dict.fromkeys(_METRICS)
-    lines += [
-        "",
-        f"{results['pictures']} pictures. Input: PSNR {_number(input_mean['psnr'], 2)} dB, "
-        f"SSIM {_number(input_mean['ssim'], 3)}, LPIPS {_number(input_mean['lpips'], 3)}. "
-        "Gains are in PSNR over the input; intervals are 95 % of the mean, over photos.",
-    ]
-    if results["lpips"]["reason"]:
-        lines.append(f"LPIPS was not measured: {results['lpips']['reason']}.")
+    before = summaries[0]["input_mean"]
+    said = ", ".join(f"{METRICS[name].title} {_number(before[name], METRICS[name].digits)}" for name in shown)
+    left_out = f", {summaries[0]['left_out']} more left out of the means" if summaries[0]["left_out"] else ""
+    return [*lines, "", f"{summaries[0]['pictures']} pictures{left_out}. Input: {said}."]
+
+
+def origin(results: dict) -> str:
+    """Commit, versions, device, threads and seed in a sentence."""
     git = results["git"]
     commit = f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "unknown"
-    lines.append(f"Commit {commit}, torch {results['versions']['torch']}, {results['device']}, seed {results['seed']}.")
-    return "\n".join(lines) + "\n"
+    return (
+        "Gains are in PSNR over the input; intervals are 95 % of the mean, by bootstrap over photos; harmed: share of "
+        f"pictures that lose more than {_HARM_DB} dB. Commit {commit}, torch {results['versions']['torch']}, "
+        f"{results['device']}, {results['threads']} threads, seed {results['seed']}."
+    )
 
 
 def write_results(folder: Path, results: dict) -> None:
     """Writes `results.json` and `results.md`, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"results.md": table(results), "results.json": json.dumps(results, indent=1, allow_nan=False) + "\n"}
     for name, text in texts.items():
-        temporary = folder / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
-def _gain(row: dict) -> float:
-    # Equal pictures have no finite PSNR; 8-bit pictures that differ stay well below 100 dB.
-    restored, before = (100.0 if value is None else value for value in (row["psnr"], row["input"]["psnr"]))
-    return restored - before
+def read_results(file: Path) -> dict:
+    """Reads a `results.json`.
+
+    Raises:
+        ValueError: If it cannot be read, is not JSON, or of another schema.
+    """
+    try:
+        results = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise ValueError(f"{file}: expected the results.json of a benchmark, which cannot be read: {reason}") from None
+    found = results.get("schema_version") if isinstance(results, dict) else None
+    if found != SCHEMA_VERSION:
+        raise ValueError(f"{file}: expected results of schema {SCHEMA_VERSION}, got schema {found}")
+    return results
+
+
+def _other_focus(rows: Sequence[dict], metrics: Sequence[str]) -> dict | None:
+    """Means against the second reference, and the gain in PSNR towards it."""
+    rows = [row for row in rows if row["other_focus"]]
+    if not rows:
+        return None
+    return {
+        "mean": {metric: _mean(row["other_focus"][metric] for row in rows) for metric in metrics},
+        "input_mean": {metric: _mean(row["input_other_focus"][metric] for row in rows) for metric in metrics},
+        "gain": _mean(row["other_focus"]["psnr"] - row["input_other_focus"]["psnr"] for row in rows),
+    }
+
+
+def _picture(found: tuple[float, dict] | None) -> dict | None:
+    if found is None:
+        return None
+    value, row = found
+    return {"set": row["set"], "group": row["group"], "name": row["name"], "column": row["column"], "gain_db": value}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -144,31 +201,25 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def _interval(rows: Sequence[dict], value) -> list[float] | None:
-    photos = dict.fromkeys((row["set"], row["name"]) for row in rows)
-    means = [_mean(value(row) for row in rows if (row["set"], row["name"]) == photo) for photo in photos]
-    known = [mean for mean in means if mean is not None]
-    return list(bootstrap_interval(known)) if known else None
+def _mean_and_interval(
+    rows: Sequence[dict], value: Callable[[dict], float | None]
+) -> tuple[float | None, list[float] | None]:
+    by_photo: dict[str, list[float | None]] = {}
+    for row in rows:
+        by_photo.setdefault(row["name"], []).append(value(row))
+    known = [mean for values in by_photo.values() if (mean := _mean(values)) is not None]
+    return _mean(value(row) for row in rows), list(bootstrap_interval(known)) if known else None
 
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def _signed(value: float | None, interval: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else f"{value:+.2f}"
+
+
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git(project: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,6 +1,8 @@
-"""The benchmark command on a tiny synthetic folder."""
+"""The benchmark command on tiny folders: figures, resuming, splitting, bad input."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -8,22 +10,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from evaluation import benchmark
+from evaluation.methods import METHODS, MethodUnavailable, Restored
 from evaluation.metrics import psnr
-from evaluation.paired import paired_captures
-from evaluation.results import summarise
 from evaluation.simulated import protocol_captures
 
 PROJECT = Path(benchmark.__file__).resolve().parent.parent
+SIMULATED = str(PROJECT / "configs" / "benchmark" / "simulated.yaml")
+TIMES = ("seconds", "peak_memory_mib")
 
 
 def _blocks(seed, height, width):
     """A picture of coloured blocks: sharp edges."""
     cells = np.random.default_rng(seed).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
     return cells.repeat(16, 0).repeat(16, 1)[:height, :width]
+
+
+def _results(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def _without_times(item):
+    if isinstance(item, dict):
+        return {key: _without_times(value) for key, value in item.items() if key not in (*TIMES, "out")}
+    return [_without_times(value) for value in item] if isinstance(item, list) else item
 
 
 @pytest.fixture(scope="module")
@@ -37,52 +50,179 @@ def sharp(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(sharp, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "results"
-    arguments = [f"data.root={sharp}", "data.count=1", "methods=[input,tv]", "map=true", "save_pictures=true"]
-    config = str(PROJECT / "configs" / "benchmark" / "simulated.yaml")
-    return [config, *arguments, f"out={out}"], benchmark.main([config, *arguments, f"out={out}"]), out
+    arguments = [f"data.root={sharp}", "data.count=1", "methods=[input,tv]", "map=true"]
+    assert benchmark.main([SIMULATED, *arguments, f"out={out}"]) == 0
+    return arguments, out
 
 
 def test_command_writes_every_figure(run, sharp):
-    _, code, out = run
-    assert code == 0
-    results = json.loads((out / "results.json").read_text())
-    assert results["schema_version"] == 1
+    _, out = run
+    results = _results(out)
+    assert results["schema_version"] == 2
     assert results["seed"] == 0
     assert {"python", "torch", "diffusers", "numpy"} <= set(results["versions"])
     assert set(results["git"]) == {"commit", "dirty"}
     assert results["weights_sha256"] == {}
     assert results["protocol"]["crop"] == 272 and results["protocol"]["noise_std"] == 0.01
     assert "16x supersampled" in results["protocol"]["description"]
-    assert results["peak_memory"]["process_mib"] > 50
-    assert results["pictures"] == 3
-    assert len(results["rows"]) == 6
-    for row in results["rows"]:
-        assert set(row) >= {"name", "group", "method", "map", "psnr", "ssim", "lpips", "mae", "seconds", "evaluations"}
-        assert set(row["input"]) == {"psnr", "ssim", "lpips", "mae"}
+    assert [(row["group"], row["column"]) for row in results["rows"]] == [
+        (group, column) for group in ("ramp", "step", "constant") for column in ("input", "tv-true-map")
+    ]
     unchanged, tv = results["summary"]
-    assert (unchanged["method"], unchanged["map"], unchanged["gain_db"]) == ("input", None, 0)
+    assert (unchanged["column"], unchanged["map"], unchanged["gain"]["psnr"]) == ("input", None, 0)
     assert (tv["method"], tv["map"], tv["pictures"]) == ("tv", "true", 3)
-    assert tv["gain_db"] > 3
-    assert list(tv["gain_db_by_group"]) == ["ramp", "step", "constant"]
+    assert tv["gain"]["psnr"] > 3
+    assert tv["peak_memory_mib"] > 50
     first = next(protocol_captures(sharp))
-    assert results["rows"][0]["psnr"] == pytest.approx(psnr(first.y, first.x))
+    assert results["rows"][0]["metrics"]["psnr"] == pytest.approx(psnr(first.y, first.x))
 
 
-def test_command_writes_a_table_and_strips(run):
-    _, _, out = run
+def test_figures_are_those_of_the_pictures_that_were_written(run):
+    _, out = run
+    for row in _results(out)["rows"]:
+        restored, reference = (
+            np.asarray(Image.open(out / row["pictures"][key])) / 255 for key in ("restored", "reference")
+        )
+        whole = structural_similarity(
+            restored, reference, channel_axis=2, data_range=1, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False,
+        )  # fmt: skip
+        assert row["metrics"]["psnr"] == pytest.approx(
+            peak_signal_noise_ratio(reference, restored, data_range=1), abs=1e-4
+        )
+        assert row["metrics"]["ssim"] == pytest.approx(whole, abs=1e-4)
+        uniform = structural_similarity(restored, reference, channel_axis=2, data_range=1)
+        assert row["metrics"]["ssim_uniform"] == pytest.approx(uniform, abs=1e-4)
+        assert row["metrics"]["mae"] == pytest.approx(np.abs(restored - reference).mean(), abs=1e-5)
+
+
+def test_command_writes_tables_and_pages(run):
+    _, out = run
     page = (out / "results.md").read_text()
-    assert "| tv | true |" in page and "3 pictures" in page
-    strip = Image.open(out / "pictures" / "tv-true-map" / "ramp" / "first.png")
-    assert strip.size == (4 * 272, 272)
+    assert "| tv-true-map |" in page and "3 pictures" in page
+    assert "tv-true-map" in (out / "report.html").read_text()
+    assert list((out / "contact_sheets").glob("*.png"))
     assert not list(out.rglob("*.part"))
 
 
-def test_existing_results_are_not_replaced(run, capsys):
-    arguments, _, out = run
+def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
+    """A run that is killed in the middle of a line does not measure the finished pictures again."""
+    arguments, whole = run
+    out = tmp_path / "results"
+    made = METHODS["tv"]
+
+    def failing(config, device):
+        method, calls = made(config, device), []
+
+        class Failing:
+            takes_map = True
+
+            def __call__(self, *given):
+                calls.append(1)
+                if len(calls) == 2:
+                    raise KeyboardInterrupt
+                return method(*given)
+
+        return Failing()
+
+    monkeypatch.setitem(METHODS, "tv", failing)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main([SIMULATED, *arguments, f"out={out}"])
+    rows = out / "rows-000.jsonl"
+    assert len([line for line in rows.read_text().splitlines() if line]) == 3  # Input, restored, next input.
+    with rows.open("a") as file:
+        file.write('{"set": "half a li')
+    times = []
+
+    def counting(config, device):
+        method = made(config, device)
+
+        class Counting:
+            takes_map = True
+
+            def __call__(self, *given):
+                times.append(given[0].group)
+                return method(*given)
+
+        return Counting()
+
+    monkeypatch.setitem(METHODS, "tv", counting)
+    assert benchmark.main([SIMULATED, *arguments, f"out={out}"]) == 0
+    assert times == ["step", "constant"]
+    assert _without_times(_results(out)) == _without_times(_results(whole))
+
+
+def test_a_second_run_measures_nothing_and_changes_nothing(run):
+    arguments, out = run
+    before = _results(out)
+    assert benchmark.main([SIMULATED, *arguments, f"out={out}"]) == 0
+    assert _results(out) == before
+
+
+def test_other_settings_do_not_mix_with_earlier_figures(run, capsys):
+    arguments, out = run
     before = (out / "results.json").read_bytes()
-    assert benchmark.main(arguments) == 1
-    assert "overwrite=true" in capsys.readouterr().err
+    assert benchmark.main([SIMULATED, *arguments, "seed=3", f"out={out}"]) == 1
+    error = capsys.readouterr().err
+    assert "seed was 0, now 3" in error and "overwrite=true" in error
     assert (out / "results.json").read_bytes() == before
+
+
+def test_two_processes_share_the_pictures(run, tmp_path):
+    arguments, whole = run
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, PROJECT / "evaluation" / "benchmark.py", SIMULATED, *arguments, "device=cpu",
+             f"out={tmp_path / 'results'}"],
+            env={**os.environ, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    measured = [len((tmp_path / "results" / f"rows-{rank:03d}.jsonl").read_text().split("\n\n")) for rank in range(2)]
+    assert measured == [4, 2]
+    ours, theirs = (_without_times(_results(out)) for out in (tmp_path / "results", whole))
+    for result in (ours, theirs):
+        del result["settings"]["device"], result["threads"]
+    assert ours == theirs
+
+
+def test_a_method_that_cannot_run_is_skipped_with_its_reason(run, tmp_path, monkeypatch, capsys):
+    arguments, _ = run
+
+    def unavailable(config, device):
+        raise MethodUnavailable("needs the package nowhere")
+
+    monkeypatch.setitem(METHODS, "tv", unavailable)
+    assert benchmark.main([SIMULATED, *arguments, "pictures=false", f"out={tmp_path}"]) == 0
+    assert "tv is not run: needs the package nowhere" in capsys.readouterr().err
+    results = _results(tmp_path)
+    assert results["skipped"] == [{"method": "tv", "reason": "needs the package nowhere"}]
+    assert {row["column"] for row in results["rows"]} == {"input"}
+    assert "Not run: `tv`" in (tmp_path / "results.md").read_text()
+
+
+def test_restored_pictures_are_rounded_before_they_are_measured(run, tmp_path, monkeypatch):
+    arguments, _ = run
+
+    class Nearly:
+        takes_map = False
+
+        def __call__(self, capture, radius_map, generator):
+            return Restored(capture.x + 0.4 / 255, None, 0)
+
+    monkeypatch.setitem(METHODS, "tv", lambda config, device: Nearly())
+    assert benchmark.main([SIMULATED, *arguments, "pictures=false", f"out={tmp_path}"]) == 0
+    row = _results(tmp_path)["rows"][1]
+    assert row["pictures_equal"] and row["metrics"]["psnr"] is None and row["metrics"]["mae"] == 0
+    assert row["pictures"] is None
 
 
 @pytest.mark.parametrize(
@@ -90,6 +230,7 @@ def test_existing_results_are_not_replaced(run, capsys):
     [
         (["data.root=.", "metods=[tv]"], "did you mean 'methods'"),
         (["data.root=.", "methods=[tvv]"], "tvv"),
+        (["data.root=.", "metrics=[psnr,ssim2]"], "ssim2"),
         (["data.root=.", "data.protocol=real", "map=true"], "no true map"),
         (["data.root=.", "data.count=0"], "data.count"),
         ([], "data.root"),
@@ -100,11 +241,14 @@ def test_mistakes_exit_with_2(arguments, words, tmp_path, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_missing_photos_and_weights_exit_with_1(tmp_path, sharp, capsys):
+def test_missing_photos_weights_and_results_exit_with_1(tmp_path, sharp, capsys):
     assert benchmark.main(["methods=[input]", f"data.root={tmp_path / 'none'}", f"out={tmp_path}"]) == 1
     assert "none" in capsys.readouterr().err
     assert benchmark.main([f"data.root={sharp}", "methods=[score]", "weights=absent", f"out={tmp_path}"]) == 1
     assert "absent" in capsys.readouterr().err
+    (tmp_path / "made").mkdir()
+    assert benchmark.main([f"data.root={sharp}", f"methods=[folder:{tmp_path / 'made'}]", f"out={tmp_path}"]) == 1
+    assert "first" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
 
 
@@ -113,7 +257,7 @@ def test_help_answers_at_once():
     script = PROJECT / "evaluation" / "benchmark.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
     assert "results.json" in done.stdout
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 2
 
 
 @pytest.fixture
@@ -122,57 +266,25 @@ def paired(tmp_path):
     truth = _blocks(3, 40, 60)
     blurred = (truth.astype(int) * 3 // 4).astype(np.uint8)
     blurred[:, 30:] = truth[:, 30:]
-    for folder, picture in {"blurred": blurred, "sharp": truth}.items():
-        (tmp_path / "one" / folder).mkdir(parents=True)
-        Image.fromarray(picture).save(tmp_path / "one" / folder / "a.png")
-    for folder, picture in {"blurred": blurred, "sharp": truth}.items():
-        (tmp_path / "two" / folder).mkdir(parents=True)
-        Image.fromarray(picture).save(tmp_path / "two" / folder / "b.png")
     mask = np.zeros((40, 60), dtype=np.uint8)
     mask[:, :30] = 255
-    (tmp_path / "two" / "blur_mask").mkdir()
-    Image.fromarray(mask).save(tmp_path / "two" / "blur_mask" / "b.png")
+    pair = {"blurred": blurred, "sharp": truth}
+    for name, folders in {"one": pair, "two": {**pair, "blur_mask": mask}}.items():
+        for folder, picture in folders.items():
+            (tmp_path / name / folder).mkdir(parents=True)
+            Image.fromarray(picture).save(tmp_path / name / folder / "a.png")
     return tmp_path, truth / 255, blurred / 255
 
 
 def test_real_captures_are_scored_whole_or_inside_their_mask(paired, tmp_path):
     root, truth, blurred = paired
-    assert benchmark.main(["data.root=.", "data.protocol=real", "map=estimated", "methods=[input]", f"data.root={root}",
-                           f"out={tmp_path / 'out'}"]) == 0  # fmt: skip
-    whole, inside = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    out = tmp_path / "out"
+    arguments = ["data.protocol=real", "methods=[input]", f"data.root={root}", f"out={out}"]
+    assert benchmark.main(arguments) == 0
+    whole, inside = _results(out)["rows"]
     assert (whole["set"], inside["set"]) == ("one", "two")
     error = (truth - blurred) ** 2
-    assert whole["psnr"] == pytest.approx(-10 * np.log10(error.mean()), abs=1e-4)
-    assert inside["psnr"] == pytest.approx(-10 * np.log10(error[:, :30].mean()), abs=1e-4)
-    assert inside["mae"] == pytest.approx(np.abs(truth - blurred)[:, :30].mean(), rel=1e-4)
-
-
-def test_pairs_that_do_not_fit_are_refused(paired):
-    root, *_ = paired
-    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(root / "one" / "sharp" / "a.png")
-    with pytest.raises(ValueError, match="same size"):
-        list(paired_captures(root / "one"))
-    (root / "two" / "sharp" / "b.png").rename(root / "two" / "sharp" / "c.png")
-    with pytest.raises(ValueError, match="no reference"):
-        list(paired_captures(root / "two"))
-    with pytest.raises(ValueError, match="blurred and sharp"):
-        list(paired_captures(root / "three"))
-
-
-def _row(name, group, value, counted=True):
-    figures = {"psnr": 20.0, "ssim": 0.5, "lpips": None, "mae": 0.1}
-    return {"name": name, "set": "s", "group": group, "method": "tv", "map": "true", "counted": counted, **figures,
-            "psnr": value, "seconds": 1.0, "evaluations": 0, "input": figures}  # fmt: skip
-
-
-def test_summary_counts_photos_not_rows():
-    rows = [_row("a", "ramp", 21.0), _row("a", "step", 23.0), _row("b", "ramp", 19.5), _row("b", "step", 24.5)]
-    (summary,) = summarise([*rows, _row("c", "ramp", 90.0, counted=False)])
-    assert summary["gain_db"] == 2
-    # Both photos gain 2 dB on average: photos resampled as wholes, the mean never varies.
-    assert summary["gain_db_interval_95"] == [2, 2]
-    assert summary["gain_db_by_group"] == {"ramp": 0.25, "step": 3.75}
-    assert summary["worst_gain"] == {"name": "b", "group": "ramp", "gain_db": -0.5}
-    assert summary["left_out"] == 1
-    assert summary["mean"]["lpips"] is None and summary["interval_95"]["lpips"] is None
-    assert torch.tensor(summary["interval_95"]["psnr"]).tolist() == [22, 22]
+    assert whole["metrics"]["psnr"] == pytest.approx(-10 * np.log10(error.mean()), abs=1e-4)
+    assert inside["metrics"]["psnr"] == pytest.approx(-10 * np.log10(error[:, :30].mean()), abs=1e-4)
+    assert inside["metrics"]["mae"] == pytest.approx(np.abs(truth - blurred)[:, :30].mean(), rel=1e-4)
+    assert [summary["set"] for summary in _results(out)["summary"]] == ["one", "two"]

@@ -1,0 +1,120 @@
+"""Writes the tables of benchmarks into a page, between the marks that bear their names.
+
+    python evaluation/results_page.py docs/results.md simulated=results/simulated/results.json
+
+The page has, for each name, the lines `<!-- begin NAME -->` and `<!-- end NAME -->`; what stands between
+them is replaced, the rest stays as it is.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and rewrites the page; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="evaluation/results_page.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("page", type=Path, help="Markdown file")
+    parser.add_argument("results", nargs="+", metavar="NAME=FILE", help="results.json of a benchmark")
+    arguments = parser.parse_args(argv)
+    for assignment in arguments.results:
+        if "=" not in assignment:
+            parser.error(f"expected NAME=FILE, got {assignment!r}")
+
+    from evaluation.results import read_results
+    from photos.files import replacing
+
+    try:
+        text = arguments.page.read_text(encoding="utf-8")
+        for assignment in arguments.results:
+            name, _, file = assignment.partition("=")
+            text = replaced(text, name, section(read_results(Path(file))), arguments.page)
+        with replacing(arguments.page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"evaluation/results_page.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def replaced(text: str, name: str, content: str, page: Path) -> str:
+    """The page with the part between the marks of a name replaced.
+
+    Raises:
+        ValueError: If a mark is missing or the last comes first.
+    """
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    start = text.find(begin)
+    stop = text.find(end, start)
+    if start < 0 or stop < 0:
+        raise ValueError(f"{page}: expected the lines {begin.strip()!r} and {end!r}, in this order, got none")
+    return text[: start + len(begin)] + content + text[stop:]
+
+
+def section(results: dict) -> str:
+    """What a benchmark's part of the page says: command, protocol, a table for each set, origin."""
+    from evaluation.results import origin, set_table
+
+    sets = list(dict.fromkeys(summary["set"] for summary in results["summary"]))
+    lines = ["```sh", command(results["settings"]), "```", "", results["protocol"]["description"], ""]
+    for set_name in sets:
+        lines += [f"**{set_name}**", "", *set_table(results, set_name), *_against_denoising(results, set_name), ""]
+    lines += [f"Not run: `{skipped['method']}`: {skipped['reason']}." for skipped in results["skipped"]]
+    return "\n".join([*lines, origin(results)]) + "\n"
+
+
+def command(settings: dict) -> str:
+    """The command line that measures with these settings: all that differ from the protocol's own.
+
+    Folders of data are named by their last part: where they lie is the reader's affair.
+    """
+    from dataclasses import asdict, fields
+
+    from evaluation.settings import BenchmarkConfig, DataConfig
+
+    data = settings["data"]
+    root = data["root"] if data["root"] == "scikit-image" else Path(data["root"]).name.upper()
+    words = [f"configs/benchmark/{data['protocol']}.yaml", f"data.root={root}"]
+    defaults = asdict(DataConfig(root=data["root"], protocol=data["protocol"]))
+    if data["protocol"] == "real":
+        defaults["count"] = None
+    words += [f"data.{key}={_value(data[key])}" for key in defaults if key != "root" and data[key] != defaults[key]]
+    usual = BenchmarkConfig(data=DataConfig(root="", protocol="simulated"), out="")
+    for key in (field.name for field in fields(usual)):
+        if key in ("data", "out", "overwrite", "pictures", "device"):
+            continue
+        if key == "lpips" and settings[key]:
+            words.append("lpips=DIR")
+        elif settings[key] != getattr(usual, key):
+            words.append(f'"{key}={_value(settings[key])}"')
+    return f"python evaluation/benchmark.py {' '.join(words)} out=results/{data['protocol']}"
+
+
+def _against_denoising(results: dict, set_name: str) -> list[str]:
+    """Relative gains over plain denoising, the form in which the score-based predecessor reports its own."""
+    from evaluation.results import relative_gain
+
+    rows = [row for row in results["rows"] if row["set"] == set_name]
+    lines = []
+    for column in dict.fromkeys(row["column"] for row in rows if row["method"].startswith("score")):
+        gains = {metric: relative_gain(rows, column, "denoise", metric) for metric in ("psnr", "ssim")}
+        if all(gains.values()):
+            said = [
+                f"{metric.upper()} {mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
+                for metric, (mean, (low, high)) in gains.items()
+            ]
+            lines.append(f"- `{column}` over `denoise`, relative: {', '.join(said)}.")
+    return ["", *lines] if lines else []
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return "null" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The measured rows of a benchmark on disk: an interrupted run goes on where it stopped."""
+
+import json
+from pathlib import Path
+
+from photos.files import replacing
+
+__all__ = ["RunFolder", "row_key"]
+
+
+def row_key(row: dict) -> tuple[str, str, str, str]:
+    """What identifies a row: set, group, name and column."""
+    return row["set"], row["group"], row["name"], row["column"]
+
+
+class RunFolder:
+    """Rows in `rows-NNN.jsonl`, a file for each process, beside `run.json`, which says what they belong to.
+
+    Args:
+        folder: Folder of the run, made if needed.
+        identity: Everything that the figures depend on, as JSON can hold it.
+        overwrite: Whether rows that are there are forgotten.
+        rank: Number of this process; the first alone writes `run.json`.
+
+    Raises:
+        ValueError: If the rows there were measured with anything else.
+    """
+
+    def __init__(self, folder: Path, identity: dict, *, overwrite: bool = False, rank: int = 0) -> None:
+        self.folder = folder
+        self._own = folder / f"rows-{rank:03d}.jsonl"
+        if rank:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        recorded = folder / "run.json"
+        if overwrite:
+            for file in [recorded, *folder.glob("rows-*.jsonl")]:
+                file.unlink(missing_ok=True)
+        if recorded.exists():
+            changed = _changes(_read_json(recorded), json.loads(json.dumps(identity)))
+            if changed:
+                raise ValueError(
+                    f"{folder} holds figures measured with other settings ({'; '.join(changed)}): give overwrite=true "
+                    "to measure anew, or another out"
+                )
+        with replacing(recorded) as temporary:
+            temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+
+    def rows(self) -> list[dict]:
+        """All rows that were written whole, by any process."""
+        rows = {}
+        for file in sorted(self.folder.glob("rows-*.jsonl")):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # The line that an interruption cut short.
+                rows[row_key(row)] = row
+        return list(rows.values())
+
+    def add(self, row: dict) -> None:
+        """Appends a row, at once."""
+        # A line break first ends a line that an earlier interruption cut short.
+        with self._own.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(row, allow_nan=False) + "\n")
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        raise ValueError(f"{file}: expected JSON, got something else: give overwrite=true to measure anew") from None
+
+
+def _changes(before: dict, now: dict, prefix: str = "") -> list[str]:
+    """Keys whose values differ, with both values."""
+    changes = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += _changes(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changes.append(f"{prefix}{key} was {old}, now {new}")
+    return changes
