@@ -110,11 +110,13 @@ class RunConfig:
         precision: `bf16` (autocast; weights and their average stay fp32) or `fp32`.
         log_every: Steps between lines of the log.
         panel_every: Steps between panels (denoising of the held-out photos, sample pictures).
+        probe_every: Steps between deblurring probes (simulated captures of the held-out photos); 0 for none.
         samples: Number of photos drawn from the prior for a panel; 0 for none.
         save_every: Steps between checkpoints.
         keep: Number of checkpoints kept.
         wandb: `offline`, `online` or `disabled`.
         project: Name of the W&B project.
+        artifacts: Exported weights stored at W&B where it is online: `final`, `checkpoints` (at each one) or `none`.
     """
 
     dir: str = MISSING
@@ -122,11 +124,13 @@ class RunConfig:
     precision: str = "bf16"
     log_every: int = 50
     panel_every: int = 1000
+    probe_every: int = 1000
     samples: int = 16
     save_every: int = 1000
     keep: int = 2
     wandb: str = "offline"
     project: str = "scorefocus"
+    artifacts: str = "final"
 
     def __post_init__(self) -> None:
         _require(self.precision in ("bf16", "fp32"), "run.precision", "bf16 or fp32", self.precision)
@@ -135,7 +139,12 @@ class RunConfig:
         )
         for key in ("log_every", "panel_every", "save_every", "keep"):
             _require(getattr(self, key) >= 1, f"run.{key}", "at least 1", getattr(self, key))
-        _require(self.samples >= 0, "run.samples", "non-negative", self.samples)
+        _require(
+            self.artifacts in ("final", "checkpoints", "none"), "run.artifacts", "final, checkpoints or none",
+            self.artifacts,
+        )  # fmt: skip
+        for key in ("samples", "probe_every"):
+            _require(getattr(self, key) >= 0, f"run.{key}", "non-negative", getattr(self, key))
 
 
 @dataclass

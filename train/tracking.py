@@ -1,25 +1,29 @@
 """The log of a run: JSON lines in the run's folder always, Weights & Biases beside it when asked for."""
 
-import dataclasses
 import json
-import os
-import subprocess
+import resource
+import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from photos.files import replacing
 from train.config import ScoreConfig
+from train.wandb_run import WandbRun
 
-__all__ = ["Tracker"]
+__all__ = ["MACHINE_FIGURES", "Tracker", "memory_figures"]
+
+MACHINE_FIGURES = ("patches_per_s", "memory_mib", "gpu_memory_mib")
+"""Figures of the log that measure the machine and so differ between two runs of the same bits."""
 
 
 class Tracker:
     """Writes scalars and pictures; only the main process of a run has one that writes.
 
     The JSON lines are the truth: one object a line, each with `step`. When a run is resumed, lines
-    after the checkpoint's step are dropped, so that the log is that of an uninterrupted run. W&B gets
-    one run per segment, grouped by the run's folder, with `step` as the horizontal axis: an offline
-    W&B run cannot be resumed.
+    after the checkpoint's step are dropped, so that the log is that of an uninterrupted run. What
+    happens to W&B is said in `train/wandb_run.py`; whatever it is, the JSON lines are written first.
 
     Args:
         config: Settings of the run.
@@ -32,11 +36,12 @@ class Tracker:
         self._wandb = None
         if not writes:
             return
+        self._artifacts = config.run.artifacts
         self._dir = Path(config.run.dir)
         self._log = self._dir / "log.jsonl"
         self._drop_lines_after(first_step)
         if config.run.wandb != "disabled":
-            self._wandb = _start_wandb(config, self._dir, first_step)
+            self._wandb = WandbRun(config, first_step)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Logs numbers at a step."""
@@ -45,7 +50,7 @@ class Tracker:
         with self._log.open("a", encoding="utf-8") as log:
             log.write(json.dumps({"step": step, **values}) + "\n")
         if self._wandb is not None:
-            self._wandb.log({"step": step, **values})
+            self._wandb.scalars(step, values)
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Logs an 8-bit picture of shape (H, W, 3), also written to `panels/`."""
@@ -57,9 +62,18 @@ class Tracker:
         folder.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{name}_{step:08d}.png")
         if self._wandb is not None:
-            import wandb
+            self._wandb.picture(step, name, pixels)
 
-            self._wandb.log({"step": step, name: wandb.Image(pixels)})
+    def wants_weights(self, *, final: bool) -> bool:
+        """Whether exported weights of this moment are to be stored at W&B."""
+        if self._wandb is None or self._wandb.mode != "online":
+            return False
+        return self._artifacts == "checkpoints" or (final and self._artifacts == "final")
+
+    def weights(self, step: int, folder: Path, *, final: bool) -> None:
+        """Stores a pipeline folder at W&B, see `wants_weights`; the folder may be removed afterwards."""
+        if self._wandb is not None:
+            self._wandb.weights(step, folder, final=final)
 
     def close(self) -> None:
         """Ends the W&B run, if any."""
@@ -74,30 +88,17 @@ class Tracker:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, KeyError, TypeError):
                 # The last line of a killed run may be cut short.
                 continue
-        temporary = self._log.with_name(self._log.name + ".part")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self._log)
+        with replacing(self._log) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
 
 
-def git_commit() -> str | None:
-    """The commit of the project's checkout, with `-dirty` if it was changed; None outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _start_wandb(config: ScoreConfig, folder: Path, first_step: int):  # noqa: ANN202 - wandb is imported here only
-    import wandb
-
-    run = wandb.init(
-        project=config.run.project, group=folder.name, name=f"{folder.name}-from-{first_step}", job_type="train",
-        config=dataclasses.asdict(config) | {"git_commit": git_commit()}, dir=str(folder), mode=config.run.wandb,
-        settings=wandb.Settings(silent=config.run.wandb == "offline"),
-    )  # fmt: skip
-    run.define_metric("*", step_metric="step")
-    return run
+def memory_figures(device: torch.device) -> dict[str, float]:
+    """Largest memory so far in MiB, of this process and, if it has one, of its GPU, under the log's names."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    figures = {"memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)}
+    if device.type == "cuda":
+        figures["gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return figures
