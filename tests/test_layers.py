@@ -24,7 +24,7 @@ ONLY_IN = {
     "wandb": ("train/",),
     # Scripts that split a batch over devices, or shrink tiles where memory runs out, may ask Accelerate.
     "accelerate": ("train/", *(f"samplers/{name}.py" for name in ("deblur", "batch", "restoring", "one_photo"))),
-    "lpips": ("evaluation/metrics.py",),
+    "lpips": ("evaluation/metrics/",),
     # Where learned models are defined, saved and loaded.
     "diffusers": (
         "diffusion/", "optics/defocus_map/network.py", "samplers/pipeline.py", "samplers/weights.py", "train/",
