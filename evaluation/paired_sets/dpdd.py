@@ -1,8 +1,9 @@
 """DPDD: 500 scenes by a Canon EOS 5D Mark IV, at wide and at narrow aperture, with dual-pixel views.
 
 Source and target of a scene have different file numbers, mostly by one and in either direction, so that neither equal
-names nor the nearest number make pairs. Both lists ascend, hence pairs are made by position. Dual-pixel views bear the number of the centre view and end in `_L` and `_R`. The second layout has
-whole pictures for testing and crops for training, which are splits of their own here.
+names nor the nearest number make pairs. Both lists ascend, hence pairs are made by position. Dual-pixel views bear the
+number of the centre view and end in `_L` and `_R`. The second layout has whole pictures for testing and crops for
+training, which are splits of their own here.
 
 References:
     Abuolaim, Brown, Defocus Deblurring Using Dual-Pixel Data, ECCV 2020.
