@@ -14,7 +14,10 @@ from samplers.grids import karras_grid
 from samplers.predictor_corrector import PredictorCorrectorSampler, start_state
 from train.sharp_photos import read_rgb
 
-__all__ = ["DENOISING_SIGMAS", "denoising_pictures", "denoising_psnr", "held_out_crops", "sample_pictures"]
+__all__ = [
+    "DENOISING_SIGMAS", "denoising_pictures", "denoising_psnr", "ema_gap", "held_out_crops", "picture_grid",
+    "sample_pictures",
+]  # fmt: skip
 
 DENOISING_SIGMAS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4)
 """Noise levels of the denoising panel, [-1, 1] units."""
@@ -54,6 +57,15 @@ def denoising_psnr(network: nn.Module, x: Tensor, seed: int = 0) -> dict[str, fl
     return values
 
 
+def ema_gap(average: dict[str, float], raw: dict[str, float]) -> dict[str, float]:
+    """Log entries of raw weights and of what their average gains, from `denoising_psnr` of both, in dB."""
+    entries = {}
+    for name, value in raw.items():
+        panel, sigma = name.split("/")
+        entries |= {f"{panel}_raw/{sigma}": value, f"{panel}_ema_gain/{sigma}": average[name] - value}
+    return entries
+
+
 @torch.no_grad()
 def denoising_pictures(network: nn.Module, x: Tensor, sigma: float = 0.4, seed: int = 0) -> np.ndarray:
     """Photos with fixed noise, each beside its denoised version.
@@ -69,7 +81,7 @@ def denoising_pictures(network: nn.Module, x: Tensor, sigma: float = 0.4, seed: 
     """
     noisy = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
     denoised = network(noisy, torch.tensor(sigma, device=x.device))
-    return _picture_grid(torch.stack([noisy, denoised], dim=1).flatten(0, 1), columns=2)
+    return picture_grid(torch.stack([noisy, denoised], dim=1).flatten(0, 1), columns=2)
 
 
 @torch.no_grad()
@@ -92,10 +104,10 @@ def sample_pictures(network: nn.Module, count: int = 16, side: int = 64, steps: 
     sde = VESDE()
     start = start_state(sde, torch.zeros(count, 3, side, side, device=device), sampler.sigmas[0], generator)
     photos = sampler(ScoreDenoiser(network, sde), start, generator=generator)
-    return _picture_grid(photos, columns=math.ceil(math.sqrt(count)))
+    return picture_grid(photos, columns=math.ceil(math.sqrt(count)))
 
 
-def _picture_grid(x: Tensor, columns: int) -> np.ndarray:
+def picture_grid(x: Tensor, columns: int) -> np.ndarray:
     """Lays photos in [-1, 1], shape (B, 3, H, W), out row by row; black where there are none left."""
     x = torch.cat([x, x.new_full((-len(x) % columns, *x.shape[1:]), -1.0)])
     x = x.reshape(-1, columns, *x.shape[1:]).permute(0, 3, 1, 4, 2)  # (rows, H, columns, W, 3)
