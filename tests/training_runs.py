@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from train import score
+from train.tracking import MACHINE_FIGURES
 
 PROJECT = Path(score.__file__).resolve().parent.parent
 SMOKE = str(PROJECT / "configs" / "score" / "smoke.yaml")
@@ -18,7 +19,7 @@ def settings(photos, folder, *overrides):
     return [
         SMOKE, f"data.root={photos}", f"run.dir={folder}", "data.patch=16", "network.channels=[8,8]", "optim.batch=4",
         "optim.lr=5e-4", "optim.steps=8", "optim.warmup=2", "run.log_every=2", "run.save_every=3",
-        "run.panel_every=100", "run.samples=0", *overrides,
+        "run.panel_every=100", "run.probe_every=0", "run.samples=0", *overrides,
     ]  # fmt: skip
 
 
@@ -37,9 +38,9 @@ def rewind(folder, copy, step):
 
 
 def log_lines(folder):
-    """The log of a run without the one figure that measures the machine."""
+    """The log of a run without the figures that measure the machine."""
     lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "patches_per_s"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in MACHINE_FIGURES} for line in lines]
 
 
 def weights(folder, step):

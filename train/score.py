@@ -47,6 +47,7 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     import time
     from dataclasses import asdict
     from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     import torch
     from accelerate import Accelerator
@@ -58,10 +59,12 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     from photos import find_photos
     from samplers.config import write_config
     from train.export import averaged_weights, export_pipeline
-    from train.panels import denoising_pictures, denoising_psnr, held_out_crops, sample_pictures
+    from train.loss_by_noise import LossByNoise
+    from train.panels import denoising_pictures, denoising_psnr, ema_gap, held_out_crops, sample_pictures
+    from train.probe import DeblurringProbe
     from train.run_state import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
     from train.sharp_photos import SharpPatches, patch_loader, split_holdout
-    from train.tracking import Tracker
+    from train.tracking import Tracker, memory_figures
 
     data, optim, run = config.data, config.optim, config.run
     accelerator = Accelerator(
@@ -98,8 +101,8 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
         return
     ema.to(accelerator.device)
     network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
-    state = RunState()
-    accelerator.register_for_checkpointing(state, ema)
+    state, by_noise = RunState(), LossByNoise()
+    accelerator.register_for_checkpointing(state, ema, by_noise)
 
     run_dir = Path(run.dir)
     checkpoint = latest_checkpoint(run_dir)
@@ -116,7 +119,7 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     loader = patch_loader(
         patches, first_step=state.step, steps=optim.steps, micro_batch=micro_batch, rank=rank, world=world
     )
-    held_out = held_out_crops(held_out_files).to(accelerator.device)
+    held_out, probe = held_out_crops(held_out_files).to(accelerator.device), None
     progress = tqdm(
         total=optim.steps, initial=state.step, unit="step", disable=None if accelerator.is_main_process else True
     )
@@ -125,13 +128,15 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
         x, noise, quantile = (batch[key].to(accelerator.device) for key in ("x", "noise", "quantile"))
         with accelerator.accumulate(network):
             sigma = config.noise(quantile)
-            loss = denoising_loss(network, x, noise, sigma, config.network.sigma_data).mean()
+            sample_losses = denoising_loss(network, x, noise, sigma, config.network.sigma_data)
+            loss = sample_losses.mean()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(network.parameters(), optim.clip)
             optimizer.step()
             optimizer.zero_grad()
         losses.append(loss.detach())
+        by_noise.add(sigma, sample_losses)
         if not accelerator.sync_gradients:
             continue
         rate = schedule.get_last_lr()[0]
@@ -145,6 +150,7 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
         if logs or saves:
             # Before a checkpoint too, which carries the losses that are not logged yet.
             state.add_losses(float(accelerator.reduce(torch.stack(losses).mean(), reduction="mean")), len(losses))
+            by_noise.collect(lambda sums: accelerator.reduce(sums, reduction="sum"))
             losses = []
             if not math.isfinite(state.mean_loss + float(norm)):
                 raise ValueError(
@@ -154,24 +160,42 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
             speed = (state.step - counted_from) * optim.batch / (time.monotonic() - started)
             tracker.scalars(
                 state.step,
-                {"loss": state.mean_loss, "grad_norm": float(norm), "lr": rate, "patches_per_s": speed},
-            )
+                {
+                    "loss": state.mean_loss, **by_noise.means(), "grad_norm": float(norm), "lr": rate,
+                    "patches_per_s": speed, **memory_figures(accelerator.device),
+                },
+            )  # fmt: skip
             state.forget_losses()
+            by_noise.forget()
             started, counted_from = time.monotonic(), state.step
         if (state.step % run.panel_every == 0 or last) and accelerator.is_main_process:
             # The network itself: other processes do not take part in this pass.
             plain = accelerator.unwrap_model(network)
+            raw = denoising_psnr(plain, held_out, run.seed)
             with averaged_weights(ema, plain):
-                tracker.scalars(state.step, denoising_psnr(plain, held_out, run.seed))
+                average = denoising_psnr(plain, held_out, run.seed)
+                tracker.scalars(state.step, {**average, **ema_gap(average, raw)})
                 tracker.picture(state.step, "denoising", denoising_pictures(plain, held_out, seed=run.seed))
                 if run.samples:
                     tracker.picture(state.step, "samples", sample_pictures(plain, run.samples, seed=run.seed))
+        if run.probe_every and (state.step % run.probe_every == 0 or last) and accelerator.is_main_process:
+            probe = probe or DeblurringProbe(held_out_files, accelerator.device)
+            with averaged_weights(ema, network):
+                figures, pictures = probe(accelerator.unwrap_model(network), run.seed)
+            tracker.scalars(state.step, figures)
+            tracker.picture(state.step, "deblurring", pictures)
         if saves:
             save_checkpoint(accelerator, run_dir, state.step, run.keep)
+            if tracker.wants_weights(final=False) and not last:
+                with averaged_weights(ema, network), TemporaryDirectory() as folder:
+                    export_pipeline(accelerator.unwrap_model(network), Path(folder) / "export")
+                    tracker.weights(state.step, Path(folder) / "export", final=False)
     progress.close()
     if accelerator.is_main_process:
         with averaged_weights(ema, network):
             export_pipeline(accelerator.unwrap_model(network), run_dir / "export")
+        if tracker.wants_weights(final=True):
+            tracker.weights(state.step, run_dir / "export", final=True)
         accelerator.print(f"finished; weights in {run_dir / 'export'}")
     tracker.close()
     accelerator.end_training()
