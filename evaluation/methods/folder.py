@@ -6,20 +6,19 @@ whatever suffix of a photo; the name may contain folders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.methods import Method, Restored
+from evaluation.methods import Restored
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from evaluation.captures import Capture
-    from evaluation.settings import BenchmarkConfig
 
 __all__ = ["ResultsFolder", "folder"]
 
@@ -99,19 +98,16 @@ class ResultsFolder:
         return files
 
 
-def folder(path: str | Path) -> Callable[[BenchmarkConfig, torch.device], Method]:
-    """The maker of a method that gives the results in a folder; the method has `check`, see `ResultsFolder`.
+def folder(path: str | Path) -> ResultsFolder:
+    """The results in a folder as a method; its `check` is to be called before anything is measured.
 
     Raises:
-        ValueError: By the maker, if there is no such folder, or it holds no photo.
+        ValueError: If there is no such folder, or it holds no photo.
     """
+    from photos import find_photos
 
-    def make(config: BenchmarkConfig, device: torch.device) -> Method:
-        from photos import find_photos
-
-        if not Path(path).is_dir():
-            raise ValueError(f"{path}: expected a folder of results, got no such folder")
-        find_photos(path)
-        return ResultsFolder(Path(path))
-
-    return make
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"{path}: expected a folder of results, got no such folder")
+    find_photos(path)
+    return ResultsFolder(path)

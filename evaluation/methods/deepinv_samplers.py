@@ -1,0 +1,196 @@
+"""DPS and DiffPIR as the library deepinv implements them, with our score network and our operator.
+
+Network, operator, map and noise level are those of our own sampler, so that the difference is the sampler's alone.
+Both start where ours does, from the capture with noise, instead of from noise alone: the network knows noise up to
+a standard deviation of 3 in [-1, 1] units, and their own start is beyond 100. Blind, the noise level includes the
+error of the model that our sampler allows for, at the mean radius.
+
+References:
+    Chung et al., Diffusion Posterior Sampling for General Noisy Inverse Problems, ICLR 2023.
+    Zhu et al., Denoising Diffusion Models for Plug-and-Play Image Restoration, CVPRW 2023.
+    Tachella et al., DeepInverse, JOSS 2025 (https://github.com/deepinv/deepinv).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evaluation.methods import Method, MethodUnavailable, Restored
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evaluation.captures import Capture
+    from evaluation.methods.blur import Blur
+    from evaluation.methods.network import CountedNetwork
+    from evaluation.settings import BenchmarkConfig
+    from optics import DefocusOperator
+
+__all__ = ["DPS", "DiffPIR", "diffpir", "dps", "physics"]
+
+
+def physics(operator: DefocusOperator, **options):
+    """Our operator as a `deepinv.physics.LinearPhysics` of canvases and captures in [0, 1], with its options.
+
+    Without a noise model: DiffPIR would take its noise from there, and build a schedule of its own for it.
+    """
+    from deepinv.physics import LinearPhysics
+
+    device = operator.radius_map.device
+    return LinearPhysics(A=lambda x, **_: operator(x), A_adjoint=lambda y, **_: operator.adjoint(y),
+                         device=device, **options)
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """What both share: the blur, the operator on its canvas, and random numbers from the generator.
+
+    Attributes:
+        network: The score network.
+        steps: Network evaluations.
+        sigma_start: Noise level in [-1, 1] units at which the capture is taken for a state.
+    """
+
+    network: CountedNetwork
+    steps: int
+    sigma_start: float
+    takes_map = True
+
+    def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
+        import torch
+
+        from evaluation.methods.blur import blur_of
+        from optics import DefocusOperator
+
+        blur = blur_of(capture.y, radius_map)
+        if not blur.radius_map.any():
+            return Restored(capture.y, blur.radius_map, 0)
+        operator = DefocusOperator(blur.radius_map)
+        before = self.network.evaluations
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        x = operator.crop(self.sample(capture.y, operator, blur, seed))
+        restored = torch.lerp(capture.y, x.to(capture.y).clamp(0, 1), blur.radius_map.to(capture.y).clamp(max=1))
+        return Restored(restored, blur.radius_map, self.network.evaluations - before)
+
+    def sample(self, y: Tensor, operator: DefocusOperator, blur: Blur, seed: int) -> Tensor:
+        """A canvas in [0, 1], shape (1, 3, H + 2m, W + 2m), for a capture in [0, 1]."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DPS(_Sampler):
+    """Diffusion posterior sampling.
+
+    Attributes:
+        weight: Of the data term, with the annealed variance of noise and state: the norm of the original form
+            makes the weight depend on the number of pixels.
+    """
+
+    weight: float = 1.0
+
+    def sample(self, y: Tensor, operator: DefocusOperator, blur: Blur, seed: int) -> Tensor:
+        import torch
+        from deepinv.physics import GaussianNoise
+        from deepinv.sampling import DPS as Sampler
+        from deepinv.sampling import DDPMSolver
+
+        from evaluation.methods.network import UnitRangeDenoiser
+
+        random = torch.Generator(y.device).manual_seed(seed)
+        times = torch.linspace(_vp_time(self.sigma_start), 0, self.steps + 1, dtype=torch.float64)
+        sampler = Sampler(
+            UnitRangeDenoiser(self.network),
+            solver=DDPMSolver(timesteps=times, rng=random),
+            weight=self.weight,
+            guidance="annealed",
+            device=y.device,
+        )
+        noise = torch.randn(operator.extend(y).shape, generator=random, device=y.device)
+        x_t = (2 * operator.extend(y) - 1 + self.sigma_start * noise) / math.hypot(1, self.sigma_start)
+        model = physics(operator, noise_model=GaussianNoise(blur.total_std))
+        return sampler(y, model, x_init=x_t.double())
+
+
+@dataclass(frozen=True)
+class DiffPIR(_Sampler):
+    """Denoising diffusion models for plug-and-play image restoration.
+
+    Attributes:
+        strength: lambda, which multiplies the weight of the prior.
+        renoise: zeta, the share of noise that is drawn anew.
+    """
+
+    strength: float = 7.0
+    renoise: float = 0.3
+
+    def sample(self, y: Tensor, operator: DefocusOperator, blur: Blur, seed: int) -> Tensor:
+        import torch
+        from deepinv.optim import L2
+        from deepinv.sampling import DiffPIR as Sampler
+
+        from evaluation.methods.network import UnitRangeDenoiser
+
+        class FromCapture(Sampler):
+            """Starts late: the library scales the first state by the last entry of its schedule."""
+
+            def get_alpha_prod(self):
+                return tuple(values[: start + 1] for values in super().get_alpha_prod())
+
+        sampler = FromCapture(
+            UnitRangeDenoiser(self.network),
+            L2(),
+            sigma=blur.total_std,
+            max_iter=self.steps,
+            zeta=self.renoise,
+            lambda_=self.strength,
+            device=y.device,
+        )
+        start = int(sampler.find_nearest(sampler.reduced_alpha_cumprod, self.sigma_start))
+        last = sampler.num_train_timesteps - 1
+        # Indices count from the noisiest level; the library spaces their squares evenly.
+        squares = torch.linspace((last - start) ** 2, last**2, self.steps, device=y.device, dtype=torch.float64)
+        sampler.seq = squares.sqrt().round().int()
+        # The library draws from the global generator, and takes seed 0 for none.
+        with torch.random.fork_rng(devices=[y.device] if y.device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(seed)
+            return sampler(y, physics(operator, max_iter=20), x_init=operator.extend(y))
+
+
+def dps(config: BenchmarkConfig, device: torch.device) -> Method:
+    """DPS: the gradient of the data term is taken through the network.
+
+    Raises:
+        MethodUnavailable: If deepinv is not installed.
+    """
+    _require_deepinv()
+    from evaluation.methods.network import load_network
+
+    return DPS(load_network(config, device)[0], steps=50, sigma_start=0.3, weight=10.0)
+
+
+def diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
+    """DiffPIR: a proximal step on the data after each denoising.
+
+    Raises:
+        MethodUnavailable: If deepinv is not installed.
+    """
+    _require_deepinv()
+    from evaluation.methods.network import load_network
+
+    return DiffPIR(load_network(config, device)[0], steps=20, sigma_start=0.3, strength=2.0)
+
+
+def _require_deepinv() -> None:
+    try:
+        import deepinv  # noqa: F401
+    except ImportError:
+        raise MethodUnavailable("needs the package deepinv: pip install 'scorefocus[peers]'") from None
+
+
+def _vp_time(sigma: float, beta_min: float = 0.1, beta_max: float = 20.0) -> float:
+    """The time at which deepinv's variance-preserving SDE has the noise-to-signal ratio sigma."""
+    slope = beta_max - beta_min
+    return (math.sqrt(beta_min**2 + 2 * slope * math.log1p(sigma**2)) - beta_min) / slope

@@ -1,0 +1,21 @@
+"""What methods that are not blind are told."""
+
+import pytest
+import torch
+
+from evaluation.methods.blur import blur_of
+from optics import EvidenceEstimator, estimate_noise_std
+
+
+def test_a_true_map_is_exact(varying):
+    blur = blur_of(varying.y, varying.radius_map)
+    assert blur.radius_map is varying.radius_map
+    assert blur.total_std == blur.noise_std == estimate_noise_std(varying.y)
+    assert blur.mean_radius == pytest.approx(2.25)
+
+
+def test_an_estimated_map_is_the_pipelines_and_errs(varying):
+    blur = blur_of(varying.y, None)
+    assert torch.equal(blur.radius_map, EvidenceEstimator()(varying.y, blur.noise_std)[0])
+    assert blur.mean_radius > 1
+    assert blur.total_std**2 - blur.noise_std**2 == pytest.approx((0.004 * blur.mean_radius) ** 2)

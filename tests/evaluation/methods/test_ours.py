@@ -1,0 +1,53 @@
+"""Methods of this project."""
+
+import pytest
+import torch
+
+from evaluation.methods.ours import identity, score, tv
+from evaluation.metrics import psnr
+from samplers.pipeline import DefocusDeblurPipeline
+from samplers.settings import SamplerSettings
+
+CPU = torch.device("cpu")
+
+
+def test_identity_changes_nothing(varying, generator):
+    method = identity(None, CPU)
+    result = method(varying, None, generator)
+    assert result.image is varying.y and result.evaluations == 0 and not method.takes_map
+
+
+def test_tv_uses_the_map_it_is_given(varying, generator):
+    method = tv(None, CPU)
+    gains = [
+        psnr(method(varying, radius_map, generator).image, varying.x) - psnr(varying.y, varying.x)
+        for radius_map in (varying.radius_map, varying.radius_map.flip(-1))
+    ]
+    assert gains[0] > 2 > gains[1] + 2
+
+
+@pytest.mark.parametrize("true_map", [True, False])
+def test_score_is_the_pipeline(tiny, varying, true_map):
+    radius_map = varying.radius_map if true_map else None
+    result = score(tiny, CPU)(varying, radius_map, torch.Generator().manual_seed(1))
+    # The preset "fast", and no error of the model where the map is true.
+    settings = SamplerSettings(steps=8, sigma_start=0.2, corrector=False, cg_iterations=2)
+    settings.model_error = 0.0 if true_map else settings.model_error
+    expected = DefocusDeblurPipeline.from_pretrained(tiny.weights)(
+        varying.y, radius_map=radius_map, settings=settings, generator=torch.Generator().manual_seed(1)
+    )
+    assert torch.equal(result.image, expected.image)
+    assert torch.equal(result.radius_map, expected.radius_map)
+    assert result.evaluations == expected.evaluations
+
+
+def test_presets_and_overrides_of_a_column_win(tiny):
+    assert score(tiny, CPU).settings.steps == 8
+    assert score(tiny, CPU, preset="best").settings.steps == 34
+    balanced = score(tiny, CPU, preset="balanced", overrides=["corrector=false", "cg_iterations=3"]).settings
+    assert (balanced.steps, balanced.corrector, balanced.cg_iterations) == (13, False, 3)
+
+
+def test_unknown_settings_are_refused(tiny):
+    with pytest.raises(ValueError, match="step"):
+        score(tiny, CPU, overrides=["stepps=3"])
