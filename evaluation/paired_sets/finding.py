@@ -82,7 +82,7 @@ def list_captures(
     listed: list[tuple[PairedSet, PairFiles]] = []
     places: dict[str, Path] = {}
     for known, place in chosen:
-        if sets is None and (split not in known.splits_at(place) or (references_only and known.for_looking)):
+        if sets is None and split not in known.splits_at(place):
             continue
         pairs = known.pairs(place, split)[:count]
         if references_only and (known.for_looking or pairs[0].reference is None):
