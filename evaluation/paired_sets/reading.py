@@ -52,8 +52,7 @@ def read_linear_grey(files: PairFiles) -> Capture:
     """Reads a 16-bit linear grey capture and its reference at half size, as they are looked at.
 
     With w the 99.8th percentile of the half-size reference, both are clip(v / w, 0, 1)^(1 / 2.2), repeated to three
-    channels; a border of 20 pixels is left out of every figure. Restored pictures are rounded to 8 bits, for this is no
-    longer linear light.
+    channels; a border of 20 pixels is left out of every figure. Restored pictures keep 16 bits, as the capture has.
 
     Raises:
         ValueError: If a file cannot be read or is no 16-bit grey picture, or the sizes differ.
@@ -64,7 +63,7 @@ def read_linear_grey(files: PairFiles) -> Capture:
     if white <= 0:
         raise ValueError(f"{files.reference}: expected a reference with light in it, got a black one")
     y, x = (_encoded(light, white) for light in (y, x))
-    return Capture(files.set_name, files.group, files.name, y, x, border=GREY_BORDER)
+    return Capture(files.set_name, files.group, files.name, y, x, border=GREY_BORDER, bits=16)
 
 
 def _encoded(light: Tensor, white: float) -> Tensor:

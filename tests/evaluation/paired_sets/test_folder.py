@@ -136,7 +136,7 @@ def test_linear_grey_is_halved_and_encoded(name, beside, tmp_path):
         expected = np.clip(half(codes) / white, 0, 1) ** (1 / 2.2)
         assert picture.shape == (1, 3, 45, 50) and picture.dtype == torch.float32
         np.testing.assert_allclose(picture[0].numpy(), np.broadcast_to(expected, (3, 45, 50)), atol=1e-6)
-    assert (capture.set_name, capture.border, capture.bits) == (name, 20, 8)
+    assert (capture.set_name, capture.border, capture.bits) == (name, 20, 16)
 
 
 def test_linear_grey_needs_both_signs(tmp_path):
