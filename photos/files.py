@@ -15,7 +15,9 @@ from PIL import Image, ImageFile
 from photos import PHOTO_SUFFIXES, jpeg, png, tiff
 from photos.photo import Photo, PhotoError, Refused
 
-__all__ = ["explained", "file_bytes", "find_photos", "format_of", "read", "replacing", "strict_decoding", "write"]
+__all__ = [
+    "decode", "explained", "file_bytes", "find_photos", "format_of", "read", "replacing", "strict_decoding", "write",
+]  # fmt: skip
 
 _CODECS = {"JPEG": jpeg, "PNG": png, "TIFF": tiff}
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "TIFF": (".tif", ".tiff")}
@@ -74,7 +76,22 @@ def read(path: str | Path) -> Photo:
         PhotoError: If the file is missing, unreadable, cut short, damaged, or not a photo of a supported kind.
     """
     path = Path(path)
-    data = file_bytes(path)
+    return decode(path, file_bytes(path))
+
+
+def decode(path: Path, data: bytes) -> Photo:
+    """Decodes the content of a JPEG, PNG or TIFF file, as `read` does.
+
+    Args:
+        path: Name of the file, for the photo and for errors; it need not exist.
+        data: Its content.
+
+    Returns:
+        The photo; its pixels are in [0, 1] as stored.
+
+    Raises:
+        PhotoError: If this is not a whole photo of a supported kind.
+    """
     kind = format_of(data)
     with explained(path, kind):
         if kind not in _CODECS:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from diffusion.objective import NoiseLevels
+from train.data_config import DataConfig
 
 __all__ = ["DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConfig"]
 
@@ -12,35 +13,6 @@ __all__ = ["DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConf
 def _require(condition: bool, key: str, expectation: str, value: object) -> None:
     if not condition:
         raise ValueError(f"{key} must be {expectation}, got {value}")
-
-
-@dataclass
-class DataConfig:
-    """Where the sharp photos are and how patches are cut from them.
-
-    Attributes:
-        root: Folder of photos, searched recursively.
-        patch: Side of a training patch in pixels.
-        min_scale: Photos are shrunk by a random factor between this and 1 (shrinking also sharpens).
-        full_size: Fraction of patches that are not shrunk.
-        holdout: Number of photos, spread over the sorted list, kept from training for the panels.
-        cache_gib: Memory for decoded photos, per process; the others are decoded at each use.
-        workers: Processes that prepare patches, per training process; 0 prepares them in the training process.
-    """
-
-    root: str = MISSING
-    patch: int = 64
-    min_scale: float = 0.5
-    full_size: float = 0.5
-    holdout: int = 8
-    cache_gib: float = 4.0
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        _require(self.patch >= 16 and self.patch % 8 == 0, "data.patch", "a multiple of 8, at least 16", self.patch)
-        _require(0 < self.min_scale <= 1, "data.min_scale", "in (0, 1]", self.min_scale)
-        _require(0 <= self.full_size <= 1, "data.full_size", "in [0, 1]", self.full_size)
-        _require(self.holdout >= 1, "data.holdout", "at least 1", self.holdout)
 
 
 @dataclass

@@ -56,14 +56,13 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     from tqdm import tqdm
 
     from diffusion import ScoreNetwork, denoising_loss
-    from photos import find_photos
     from samplers.config import write_config
     from train.export import averaged_weights, export_pipeline
     from train.loss_by_noise import LossByNoise
     from train.panels import denoising_pictures, denoising_psnr, ema_gap, held_out_crops, sample_pictures
     from train.probe import DeblurringProbe
     from train.run_state import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
-    from train.sharp_photos import SharpPatches, patch_loader, split_holdout
+    from train.sharp_photos import open_patches, patch_loader
     from train.tracking import Tracker, memory_figures
 
     data, optim, run = config.data, config.optim, config.run
@@ -80,7 +79,9 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
             f"{world} x {optim.accumulate}"
         )
     micro_batch = optim.batch // (world * optim.accumulate)
-    training_files, held_out_files = split_holdout(find_photos(data.root), data.holdout)
+    patches = open_patches(
+        data, run.seed, optim.batch, held_out_dir=Path(run.dir) / "held_out", report=accelerator.print
+    )
 
     torch.manual_seed(run.seed)
     network = ScoreNetwork(**asdict(config.network)).to(memory_format=torch.channels_last)
@@ -94,8 +95,8 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     if dry_run:
         accelerator.print(
             f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
-            f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(training_files)} training and "
-            f"{len(held_out_files)} held-out photos; {optim.batch} patches per optimizer step = {world} processes x "
+            f"{sum(p.numel() for p in network.parameters()):,} parameters; {patches.description}; "
+            f"{optim.batch} patches per optimizer step = {world} processes x "
             f"{optim.accumulate} accumulation steps x {micro_batch}"
         )
         return
@@ -115,7 +116,7 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     accelerator.wait_for_everyone()
     tracker = Tracker(config, state.step, writes=accelerator.is_main_process)
 
-    patches = SharpPatches(training_files, data, run.seed, optim.batch)
+    held_out_files = patches.held_out_files()
     loader = patch_loader(
         patches, first_step=state.step, steps=optim.steps, micro_batch=micro_batch, rank=rank, world=world
     )
