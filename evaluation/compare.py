@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f"{arguments.a} and {arguments.b}: {error}", 1)
     warnings = differing_protocols(a, b)
     if others := max(pair["other_inputs"] for pair in comparisons):
-        warnings.append(f"{others} pictures have other figures before restoration: these are not the same captures")
+        warnings.append(f"the figures before restoration differ on {others} of the pictures: these are other captures")
     for warning in warnings:
         print(f"evaluation/compare.py: warning: {warning}", file=sys.stderr)
     if arguments.json:

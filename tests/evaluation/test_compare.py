@@ -128,7 +128,7 @@ def test_other_protocols_are_warned_about(pair, tmp_path, capsys):
     assert len(errors) == 5 and all(line.startswith("evaluation/compare.py: warning: ") for line in errors)
     expected = (
         "protocol.name: 'simulated' in A, 'real' in B", "seed: 0 in A, 7 in B", "data.count: 24 in A, 12 in B",
-        "data.stride: None in A, 2 in B", "1 pictures have other figures before restoration",
+        "data.stride: None in A, 2 in B", "figures before restoration differ on 1 of the pictures",
     )  # fmt: skip
     for words, line in zip(expected, errors, strict=True):
         assert words in line
