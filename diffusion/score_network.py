@@ -13,6 +13,7 @@ result is that of the whole photo.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -20,7 +21,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ScoreNetwork"]
+__all__ = ["ScoreNetwork", "block_counts"]
 
 
 class PixelNorm(nn.Module):
@@ -71,35 +72,47 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
 
     Args:
         channels: Width of each level, from half resolution downwards; each level halves the size.
-        blocks: Residual blocks of a level, in the encoder and again in the decoder.
+        blocks: Residual blocks of each level, in the encoder and again in the decoder; one number for all levels
+            or a list of one for each.
         embedding: Width of the noise-level embedding.
         sigma_data: Pixel standard deviation of the training photos in [-1, 1] units.
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
         self,
         channels: tuple[int, ...] = (48, 96, 160),
-        blocks: int = 2,
+        blocks: int | tuple[int, ...] = 2,
         embedding: int = 128,
         sigma_data: float = 0.5,
     ) -> None:
         super().__init__()
+        # Set by enable_gradient_checkpointing of diffusers: memory for time while training.
+        self.gradient_checkpointing = False
+        depths = block_counts(channels, blocks)
         self.noise_embedding = NoiseEmbedding(embedding)
         self.stem = nn.Conv2d(12, channels[0], 3, padding=1)
 
-        def level(width: int) -> nn.ModuleList:
-            return nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
+        def level(width: int, depth: int) -> nn.ModuleList:
+            return nn.ModuleList(ResidualBlock(width, embedding) for _ in range(depth))
 
-        self.encoder = nn.ModuleList(level(width) for width in channels[:-1])
-        self.middle = level(channels[-1])
-        self.decoder = nn.ModuleList(level(width) for width in channels[:-1])
+        levels = list(zip(channels, depths, strict=True))
+        self.encoder = nn.ModuleList(level(width, depth) for width, depth in levels[:-1])
+        self.middle = level(*levels[-1])
+        self.decoder = nn.ModuleList(level(width, depth) for width, depth in levels[:-1])
         pairs = list(zip(channels[:-1], channels[1:], strict=True))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.head = nn.Conv2d(channels[0], 12, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Residual blocks of each level, from half resolution downwards."""
+        return block_counts(self.config.channels, self.config.blocks)
 
     @property
     def stride(self) -> int:
@@ -109,12 +122,11 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
     @property
     def receptive_field(self) -> int:
         """Distance in pixels beyond which a pixel cannot influence another, a multiple of `stride`."""
-        depths = len(self.config.channels)
         # Stem and head, then two convolutions a block; strided 2x2 layers add the width of one coarse pixel.
         reach = 2 * 2 + self.stride - 1
-        for depth in range(depths):
-            num_levels = 1 if depth == depths - 1 else 2
-            reach += 2 * self.config.blocks * num_levels * 2 ** (depth + 1)
+        for level, depth in enumerate(self.depths):
+            passes = 1 if level == len(self.depths) - 1 else 2
+            reach += 2 * depth * passes * 2 ** (level + 1)
         return math.ceil(reach / self.stride) * self.stride
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -142,14 +154,28 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
         h = self.stem(F.pixel_unshuffle(x, 2))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
-            for block in blocks:
-                h = block(h, embedding)
+            h = self._through(blocks, h, embedding)
             skips.append(h)
             h = down(h)
-        for block in self.middle:
-            h = block(h, embedding)
+        h = self._through(self.middle, h, embedding)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            h = up(h) + skips.pop()
-            for block in blocks:
-                h = block(h, embedding)
+            h = self._through(blocks, up(h) + skips.pop(), embedding)
         return F.pixel_shuffle(self.head(h), 2)[..., :height, :width]
+
+    def _through(self, blocks: nn.ModuleList, h: Tensor, embedding: Tensor) -> Tensor:
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+        for block in blocks:
+            h = self._gradient_checkpointing_func(block, h, embedding) if recompute else block(h, embedding)
+        return h
+
+
+def block_counts(channels: Sequence[int], blocks: int | Sequence[int]) -> tuple[int, ...]:
+    """Residual blocks of each level from one number or a list.
+
+    Raises:
+        ValueError: If the list is not as long as `channels`, or a level has none.
+    """
+    counts = (blocks,) * len(channels) if isinstance(blocks, int) else tuple(blocks)
+    if len(counts) != len(channels) or min(counts) < 1:
+        raise ValueError(f"blocks must be a number or a list of {len(channels)}, at least 1 each, got {blocks}")
+    return counts

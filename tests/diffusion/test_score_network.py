@@ -72,7 +72,7 @@ def test_any_size_keeps_its_size_and_shape_of_batch(height, width):
         torch.testing.assert_close(estimate[index], network(x[index : index + 1], sigma[index])[0])
 
 
-@pytest.mark.parametrize(("channels", "blocks"), [((4,), 1), ((4, 6), 1), ((4, 6), 2), ((4, 6, 8), 1)])
+@pytest.mark.parametrize(("channels", "blocks"), [((4,), 1), ((4, 6), 1), ((4, 6), 2), ((4, 6), (2, 1)), ((4, 6, 8), 1)])
 def test_receptive_field_is_the_reach_of_a_pixel(channels, blocks):
     network = _network(channels, blocks)
     reach, stride = network.receptive_field, network.stride
@@ -127,3 +127,37 @@ def test_channels_last_gives_the_same_result():
     expected = network(x, torch.tensor(0.3))
     network = network.to(memory_format=torch.channels_last)
     torch.testing.assert_close(network(x.to(memory_format=torch.channels_last), torch.tensor(0.3)), expected)
+    # And what training puts in: photos as they come.
+    torch.testing.assert_close(network(x, torch.tensor(0.3)), expected)
+
+
+def test_a_list_gives_blocks_to_each_level():
+    network = _network((4, 6, 8), [1, 2, 3])
+    assert network.depths == (1, 2, 3)
+    assert [len(level) for level in network.encoder] == [len(level) for level in network.decoder] == [1, 2]
+    assert len(network.middle) == 3
+    names = [name for name, _ in _network((4, 6, 8), 2).named_parameters()]
+    assert names == [name for name, _ in _network((4, 6, 8), [2, 2, 2]).named_parameters()]
+
+
+@pytest.mark.parametrize("blocks", [[1, 2], [2, 0, 1], 0])
+def test_impossible_blocks_are_refused(blocks):
+    with pytest.raises(ValueError, match="blocks must be a number or a list of 3"):
+        ScoreNetwork(channels=(4, 6, 8), blocks=blocks, embedding=16)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    x, sigma, gradients, passes = _photo(16, 16, batch=2), torch.tensor([0.05, 1.0]), [], []
+    for checkpointing in (False, True):
+        network = _network((4, 6), 2)
+        if checkpointing:
+            network.enable_gradient_checkpointing()
+        counted = []
+        network.middle[0].register_forward_pre_hook(lambda *_, counted=counted: counted.append(1))
+        network(x, sigma).square().mean().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+        passes.append(len(counted))
+    # The middle is run again on the way back.
+    assert passes == [1, 2]
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=1e-12, atol=0)
