@@ -1,68 +1,99 @@
 """Denoising score matching: what the score network is trained on.
 
-    L = E lambda(sigma) ||D(x_0 + sigma z; sigma) - x_0||^2,   lambda = (sigma^2 + s_d^2) / (sigma s_d)^2
+    L = E lambda(sigma) ||D(x_0 + sigma z; sigma) - x_0||^2
 
-(Vincent, "A Connection Between Score Matching and Denoising Autoencoders", Neural Computation 2011,
-in the weighting of Karras et al., https://arxiv.org/abs/2206.00364, which gives every noise level a
-unit-variance regression target.) The noise levels are log-normal, concentrated where restoration works.
+(Vincent, "A Connection Between Score Matching and Denoising Autoencoders", Neural Computation 2011).
+`diffusion.weighting` holds the noise levels and lambda. With a learned uncertainty u the loss becomes
+
+    L = E [ lambda(sigma) / exp(u(sigma)) ||D - x_0||^2 + u(sigma) ]
+
+(Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024,
+https://arxiv.org/abs/2312.02696, section 2.2): the best u is the logarithm of the weighted error, so
+that each noise level pulls on the network with the same strength, whatever error remains there.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["NoiseLevels", "denoising_loss"]
+from diffusion.score_network import NoiseEmbedding
+from diffusion.weighting import Weighting
 
-
-@dataclass(frozen=True)
-class NoiseLevels:
-    """Log-normal distribution of training noise levels.
-
-    Attributes:
-        log_mean: Mean of ln(sigma).
-        log_std: Standard deviation of ln(sigma).
-        sigma_min: Smallest noise level; smaller draws are clipped to it. [-1, 1] units.
-        sigma_max: Largest noise level. [-1, 1] units.
-    """
-
-    log_mean: float = -2.0
-    log_std: float = 1.2
-    sigma_min: float = 0.002
-    sigma_max: float = 3.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(
-                f"sigma_min and sigma_max must satisfy 0 < min < max, got {self.sigma_min} and {self.sigma_max}"
-            )
-        if self.log_std <= 0:
-            raise ValueError(f"log_std must be positive, got {self.log_std}")
-
-    def __call__(self, quantile: Tensor) -> Tensor:
-        """Maps uniform numbers in (0, 1) to noise levels, monotonically; shape (B,) -> (B,)."""
-        normal = torch.special.ndtri(quantile.double()).to(quantile.dtype)
-        return torch.exp(self.log_mean + self.log_std * normal).clamp(self.sigma_min, self.sigma_max)
+__all__ = ["DenoisingScoreMatching", "Uncertainty", "denoising_error"]
 
 
-def denoising_loss(
-    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, sigma: Tensor, sigma_data: float
-) -> Tensor:
-    """Weighted squared denoising error of each photo.
+def denoising_error(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Mean squared denoising error of each photo.
 
     Args:
-        network: Denoiser (x_t, sigma) -> E[x_0 | x_t]; under data parallelism the wrapped module itself,
-            for gradients are only averaged when its own forward is called.
+        network: Denoiser (x_t, sigma) -> E[x_0 | x_t].
         x: Sharp photos in [-1, 1], shape (B, 3, H, W).
         noise: Standard normal noise, shape (B, 3, H, W).
         sigma: Noise levels in [-1, 1] units, shape (B,).
-        sigma_data: Pixel standard deviation of photos.
 
     Returns:
-        Losses, shape (B,); about 1 for an untrained network, at every noise level.
+        Errors, shape (B,), in squared [-1, 1] units.
     """
-    scale = sigma[:, None, None, None]
-    error = network(x + scale * noise, sigma) - x
-    weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
-    return weight * error.square().mean(dim=(1, 2, 3))
+    estimate = network(x + sigma[:, None, None, None] * noise, sigma)
+    return (estimate - x).square().mean(dim=(1, 2, 3))
+
+
+class Uncertainty(nn.Module):
+    """A learned function u of the noise level: the logarithm of the error to be expected; 0 at first.
+
+    Args:
+        channels: Width of the noise-level embedding.
+    """
+
+    def __init__(self, channels: int = 64) -> None:
+        super().__init__()
+        self.embedding = NoiseEmbedding(channels)
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        """Maps noise levels in [-1, 1] units to u; (B,) -> (B,)."""
+        # In full precision: the loss is read off u.
+        with torch.autocast(sigma.device.type, enabled=False):
+            return self.embedding(sigma) @ self.weight + self.bias
+
+
+class DenoisingScoreMatching(nn.Module):
+    """Network and loss as one module, so that data parallelism averages the gradients of all that learns.
+
+    Args:
+        network: Denoiser (x_t, sigma) -> E[x_0 | x_t].
+        weighting: Noise levels and their weights.
+        uncertainty: Learns an uncertainty of each noise level; None for none.
+    """
+
+    def __init__(self, network: nn.Module, weighting: Weighting, uncertainty: Uncertainty | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.weighting = weighting
+        self.uncertainty = uncertainty
+        self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def compile_network(self) -> None:
+        """Compiles the network for this loss by torch.compile; called on its own, it stays as it is."""
+        self._compiled = torch.compile(self.network.forward)
+
+    def forward(self, x: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and mean squared denoising errors of photos.
+
+        Args:
+            x: Sharp photos in [-1, 1], shape (B, 3, H, W).
+            noise: Standard normal noise, shape (B, 3, H, W).
+            sigma: Noise levels in [-1, 1] units, shape (B,), from the weighting.
+
+        Returns:
+            Losses, shape (B,); with EDM weighting about 1 for an untrained network, at every noise level. And the
+            errors without weight, shape (B,), detached.
+        """
+        error = denoising_error(self._compiled or self.network, x, noise, sigma)
+        loss = self.weighting.weight(sigma) * error
+        if self.uncertainty is not None:
+            u = self.uncertainty(sigma)
+            loss = loss * torch.exp(-u) + u
+        return loss, error.detach()

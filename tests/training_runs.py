@@ -44,11 +44,12 @@ def log_lines(folder):
 
 
 def weights(folder, step):
-    """Weights, averages and optimizer moments of a checkpoint, flat, by name."""
+    """Weights, averages and optimizer moments of a checkpoint, flat, by name; the first average is exported."""
     place = checkpoint(folder, step)
     tensors = {f"weights.{name}": tensor for name, tensor in load_file(place / "model.safetensors").items()}
-    average = torch.load(place / "custom_checkpoint_1.pkl", weights_only=False)
-    tensors |= {f"average.{index}": tensor for index, tensor in enumerate(average["shadow_params"])}
+    averages = torch.load(place / "custom_checkpoint_1.pkl", weights_only=False)["averages"]
+    for length, average in enumerate(averages):
+        tensors |= {f"average.{length}.{index}": tensor for index, tensor in enumerate(average)}
     moments = torch.load(place / "optimizer.bin", weights_only=False)["state"]
     for index, state in moments.items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}

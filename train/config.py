@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from diffusion.objective import NoiseLevels
+from diffusion.score_network import block_counts
+from diffusion.weighting import NoiseLevels, ObjectiveConfig
+from train.averaging import exponent
+from train.changes import changeable
 from train.data_config import DataConfig
 
-__all__ = ["DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConfig"]
+__all__ = ["AveragesConfig", "DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConfig"]
 
 
 def _require(condition: bool, key: str, expectation: str, value: object) -> None:
@@ -20,13 +23,16 @@ class NetworkConfig:
     """Size of the score network; see `diffusion.ScoreNetwork`."""
 
     channels: list[int] = field(default_factory=lambda: [48, 96, 160])
-    blocks: int = 2
+    blocks: int | list[int] = 2
     embedding: int = 128
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
         _require(len(self.channels) >= 1 and min(self.channels) >= 1, "network.channels", "positive", self.channels)
-        _require(self.blocks >= 1, "network.blocks", "at least 1", self.blocks)
+        try:
+            block_counts(self.channels, self.blocks)
+        except ValueError as error:
+            raise ValueError(f"network.{error}") from None
         _require(self.sigma_data > 0, "network.sigma_data", "positive", self.sigma_data)
 
 
@@ -42,12 +48,10 @@ class OptimConfig:
         warmup: Steps of linear warm-up.
         decay: Final part of the run, as a fraction, over which the rate falls linearly to zero.
         clip: Largest norm of the gradient.
-        ema_power: The averaging weights decay as 1 - (1 + step)^-ema_power, up to ema_decay.
-        ema_decay: Upper bound of the EMA decay.
     """
 
     batch: int = 16
-    accumulate: int = 1
+    accumulate: int = changeable(1)
     steps: int = 20000
     lr: float = 5e-4
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
@@ -55,8 +59,6 @@ class OptimConfig:
     warmup: int = 300
     decay: float = 0.3
     clip: float = 1.0
-    ema_power: float = 0.75
-    ema_decay: float = 0.9999
 
     def __post_init__(self) -> None:
         _require(self.batch >= 1, "optim.batch", "at least 1", self.batch)
@@ -73,6 +75,26 @@ class OptimConfig:
 
 
 @dataclass
+class AveragesConfig:
+    """Power-function averages of the weights, see `train.averaging`.
+
+    Attributes:
+        lengths: Lengths that are tracked, as shares of the run so far; the first is exported and shown in the panels.
+        every: Steps between snapshots, from which `train/average.py` makes averages of other lengths.
+    """
+
+    lengths: list[float] = field(default_factory=lambda: [0.05, 0.1])
+    every: int = changeable(1000)
+
+    def __post_init__(self) -> None:
+        lengths = self.lengths
+        _require(len(lengths) >= 1 and len(set(lengths)) == len(lengths), "averages.lengths", "distinct", lengths)
+        _require(self.every >= 1, "averages.every", "at least 1", self.every)
+        for length in lengths:
+            exponent(length)
+
+
+@dataclass
 class RunConfig:
     """Where and how the run happens.
 
@@ -80,6 +102,8 @@ class RunConfig:
         dir: Folder of checkpoints, logs and the exported weights; an existing run in it is resumed.
         seed: Seed of weights, patches and noise.
         precision: `bf16` (autocast; weights and their average stay fp32) or `fp32`.
+        compile: Whether the network is compiled for training by torch.compile, which needs a compiler.
+        gradient_checkpointing: Whether the residual blocks are computed again on the way back: less memory, more time.
         log_every: Steps between lines of the log.
         panel_every: Steps between panels (denoising of the held-out photos, sample pictures).
         probe_every: Steps between deblurring probes (simulated captures of the held-out photos); 0 for none.
@@ -91,18 +115,20 @@ class RunConfig:
         artifacts: Exported weights stored at W&B where it is online: `final`, `checkpoints` (at each one) or `none`.
     """
 
-    dir: str = MISSING
+    dir: str = changeable(MISSING)
     seed: int = 0
     precision: str = "bf16"
-    log_every: int = 50
-    panel_every: int = 1000
-    probe_every: int = 1000
-    samples: int = 16
-    save_every: int = 1000
-    keep: int = 2
-    wandb: str = "offline"
-    project: str = "scorefocus"
-    artifacts: str = "final"
+    compile: bool = changeable(False)
+    gradient_checkpointing: bool = changeable(False)
+    log_every: int = changeable(50)
+    panel_every: int = changeable(1000)
+    probe_every: int = changeable(1000)
+    samples: int = changeable(16)
+    save_every: int = changeable(1000)
+    keep: int = changeable(2)
+    wandb: str = changeable("offline")
+    project: str = changeable("scorefocus")
+    artifacts: str = changeable("final")
 
     def __post_init__(self) -> None:
         _require(self.precision in ("bf16", "fp32"), "run.precision", "bf16 or fp32", self.precision)
@@ -121,10 +147,18 @@ class RunConfig:
 
 @dataclass
 class ScoreConfig:
-    """Everything `train/score.py` can be told."""
+    """Everything `train/score.py` can be told.
+
+    Attributes:
+        init: A saved pipeline, or its folder `score_network`, whose weights the run starts from: the same network is
+            fine-tuned; one that had fewer residual blocks is grown without changing what it computes.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    init: str | None = None
     noise: NoiseLevels = field(default_factory=NoiseLevels)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=RunConfig)

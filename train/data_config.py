@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from train.changes import changeable
+
 __all__ = ["DataConfig"]
 
 
@@ -47,9 +49,9 @@ class DataConfig:
     keep_rejected: float = 0.1
     holdout: int = 8
     exclude: list[str] = field(default_factory=list)
-    cache: str | None = None
-    cache_gib: float = 4.0
-    workers: int = 0
+    cache: str | None = changeable(None)
+    cache_gib: float = changeable(4.0)
+    workers: int = changeable(0)
     patches_per_photo: int = 4
     photos_per_shard: int = 1000
     lanes: int = 16

@@ -1,29 +1,14 @@
-"""Exports the averaged weights of a run as a pipeline folder."""
+"""Exports a score network as a pipeline folder."""
 
 import hashlib
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers.training_utils import EMAModel
-from torch import nn
 
 from diffusion import VESDE, ScoreNetwork
 
-__all__ = ["averaged_weights", "export_pipeline"]
-
-
-@contextmanager
-def averaged_weights(ema: EMAModel, network: nn.Module) -> Iterator[None]:
-    """Puts the averaged weights into the network for the time of a `with` block."""
-    ema.store(network.parameters())
-    ema.copy_to(network.parameters())
-    try:
-        yield
-    finally:
-        ema.restore(network.parameters())
+__all__ = ["export_pipeline"]
 
 
 def export_pipeline(network: ScoreNetwork, folder: Path) -> None:

@@ -1,12 +1,22 @@
-"""Checkpoints of a run: written whole, resumed by running the same command again."""
+"""Checkpoints of a run: written whole, resumed by running the same command again.
 
+A checkpoint is a folder `checkpoints/step_*` of what Accelerate saves, with SHA256SUMS of all of it. It is
+written under another name and renamed; one that was damaged later is passed over for the one before.
+"""
+
+import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 
-__all__ = ["RunState", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["RunState", "find_checkpoints", "newest_whole_checkpoint", "resume", "save_checkpoint"]
+
+SUMS = "SHA256SUMS"
 
 
 class RunState:
@@ -37,49 +47,121 @@ class RunState:
     def load_state_dict(self, state: dict) -> None:
         """Takes over what a checkpoint holds."""
         self.step = state["step"]
-        self._loss_sum, self._loss_count = state.get("loss_sum", 0.0), state.get("loss_count", 0)
+        self._loss_sum, self._loss_count = state["loss_sum"], state["loss_count"]
 
 
-def checkpoints(run_dir: Path) -> list[Path]:
+def find_checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     return sorted(path for path in (run_dir / "checkpoints").glob("step_*") if not path.name.endswith(".part"))
 
 
-def latest_checkpoint(run_dir: Path) -> Path | None:
-    """The newest finished checkpoint of a run, or None."""
-    found = checkpoints(run_dir)
-    return found[-1] if found else None
-
-
-def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: int) -> None:
-    """Writes a checkpoint under a temporary name, renames it, and removes all but the `keep` newest."""
-    final = run_dir / "checkpoints" / f"step_{step:08d}"
-    partial = final.with_name(final.name + ".part")
-    if accelerator.is_main_process:
-        # What a killed run left half written.
-        for stale in (run_dir / "checkpoints").glob("*.part"):
-            shutil.rmtree(stale)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(partial, final)
-        for old in checkpoints(run_dir)[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-
-
-def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> None:
-    """Restores everything prepared by or registered with the accelerator.
+def newest_whole_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are as they were written, and what is wrong with newer ones.
 
     Raises:
-        ValueError: If the checkpoint does not fit the network or the optimizer.
+        ValueError: If there are checkpoints and all are damaged.
     """
+    found, damages = find_checkpoints(run_dir), []
+    for checkpoint in reversed(found):
+        damage = _damage(checkpoint)
+        if damage is None:
+            return checkpoint, damages
+        damages.append(damage)
+    if found:
+        raise ValueError(
+            f"expected a whole checkpoint in {run_dir / 'checkpoints'}, got damaged ones only ({damages[0]}); "
+            "move the run's folder away to start over"
+        )
+    return None, []
+
+
+def resume(accelerator: Accelerator, run_dir: Path) -> Path | None:
+    """Restores the newest whole checkpoint on every process; damaged ones are named on the error output.
+
+    Returns:
+        The checkpoint, or None if the run has none.
+
+    Raises:
+        ValueError: If all checkpoints are damaged, or it does not fit the network or the optimizer.
+    """
+    # One process looks, so that all take the same.
+    choice: list = [None, []]
+    if accelerator.is_main_process:
+        choice = list(newest_whole_checkpoint(run_dir))
+        for damage in choice[1]:
+            print(f"train/score.py: warning: {damage}; it is passed over", file=sys.stderr)
+    checkpoint = broadcast_object_list(choice)[0]
+    if checkpoint is None:
+        return None
     try:
         accelerator.load_state(str(checkpoint))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"cannot resume from {checkpoint}: {reason}") from error
+    return checkpoint
 
+
+def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: int) -> None:
+    """Writes a checkpoint under a temporary name, renames it, and removes all but the `keep` newest.
+
+    Raises:
+        OSError: If it cannot be written, the disk being full for example; older checkpoints stay.
+    """
+    final = run_dir / "checkpoints" / f"step_{step:08d}"
+    partial = final.with_name(final.name + ".part")
+    try:
+        if accelerator.is_main_process:
+            # What a killed run left half written.
+            for stale in (run_dir / "checkpoints").glob("*.part"):
+                shutil.rmtree(stale)
+        accelerator.wait_for_everyone()
+        _write(accelerator, partial)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _write_sums(partial)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(partial, final)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        older = find_checkpoints(run_dir)
+        left = f"the last good one is {older[-1]}" if older else "there is none yet"
+        raise OSError(
+            f"cannot write the checkpoint {final}: {error.strerror or error} "
+            f"({shutil.disk_usage(run_dir).free / 2**20:.0f} MiB free); {left}"
+        ) from error
+    if accelerator.is_main_process:
+        for old in find_checkpoints(run_dir)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def _write(accelerator: Accelerator, folder: Path) -> None:
+    try:
+        accelerator.save_state(str(folder))
+    except (RuntimeError, SafetensorError) as error:
+        # How torch and safetensors report that a file could not be written.
+        raise OSError(str(error).partition("\n")[0]) from error
+
+
+def _write_sums(folder: Path) -> None:
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    (folder / SUMS).write_text("".join(f"{_digest(file)}  {file.name}\n" for file in files), encoding="utf-8")
+
+
+def _damage(folder: Path) -> str | None:
+    """One sentence on what is wrong with a checkpoint, or None."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            digest, _, name = line.partition("  ")
+            if _digest(folder / name) != digest:
+                return f"{folder / name} is not as it was written"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{folder} cannot be read ({error})"
+    return None if lines else f"{folder / SUMS} is empty"
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

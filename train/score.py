@@ -3,8 +3,10 @@
     accelerate launch train/score.py configs/score/small.yaml data.root=PHOTOS run.dir=runs/small
 
 Settings are those of `train/config.py`: a YAML file of differences and any number of key=value
-overrides. Run the same command again to resume. When the run is complete, `run.dir/export` holds the
-averaged weights as a pipeline folder for `samplers/deblur.py --weights`.
+overrides. Run the same command again to resume, with the same settings: how often things are written may
+change, what is trained only with --allow-changes. When the run is complete, `run.dir/export` holds the
+averaged weights as a pipeline folder for `samplers/deblur.py --weights`; `train/average.py` makes averages
+of other lengths.
 """
 
 import argparse
@@ -20,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("config", nargs="?", help="YAML file of settings, as in configs/score/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     parser.add_argument("--dry-run", action="store_true", help="print the settings and sizes, and stop")
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="resume although settings differ from those of the run so far"
+    )
     arguments = parser.parse_args(argv)
     file, overrides = arguments.config, list(arguments.overrides)
     if file is not None and "=" in file:
@@ -31,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         config = load_config(ScoreConfig, file, overrides)
-        train(config, dry_run=arguments.dry_run)
+        train(config, dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
     except ConfigError as error:
         print(f"train/score.py: {error}", file=sys.stderr)
         return 2
@@ -41,8 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConfig, imported late
-    """Runs the training loop from the newest checkpoint, or from the start, to `optim.steps`."""
+def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None:  # noqa: ANN001 - imported late
+    """Runs the training loop from the newest checkpoint, or from the start, to `optim.steps`.
+
+    Args:
+        config: A `ScoreConfig`.
+        dry_run: Prints settings and sizes, and stops.
+        allow_changes: Resumes a run although its settings were others.
+    """
     import math
     import time
     from dataclasses import asdict
@@ -51,21 +62,23 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
 
     import torch
     from accelerate import Accelerator
-    from diffusers.training_utils import EMAModel
     from omegaconf import OmegaConf
     from tqdm import tqdm
 
-    from diffusion import ScoreNetwork, denoising_loss
-    from samplers.config import write_config
-    from train.export import averaged_weights, export_pipeline
+    from diffusion import DenoisingScoreMatching, ScoreNetwork, Uncertainty, weighting_of
+    from samplers.config import ConfigError, write_config
+    from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
+    from train.changes import changed_settings
+    from train.export import export_pipeline
+    from train.initial_weights import start_from
     from train.loss_by_noise import LossByNoise
     from train.panels import denoising_pictures, denoising_psnr, ema_gap, held_out_crops, sample_pictures
     from train.probe import DeblurringProbe
-    from train.run_state import RunState, latest_checkpoint, load_checkpoint, save_checkpoint
+    from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
     from train.sharp_photos import open_patches, patch_loader
     from train.tracking import Tracker, memory_figures
 
-    data, optim, run = config.data, config.optim, config.run
+    data, optim, run, run_dir = config.data, config.optim, config.run, Path(config.run.dir)
     accelerator = Accelerator(
         mixed_precision="bf16" if run.precision == "bf16" else "no",
         gradient_accumulation_steps=optim.accumulate,
@@ -80,18 +93,27 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
         )
     micro_batch = optim.batch // (world * optim.accumulate)
     patches = open_patches(
-        data, run.seed, optim.batch, held_out_dir=Path(run.dir) / "held_out", report=accelerator.print
+        data, run.seed, optim.batch, held_out_dir=run_dir / "held_out", report=accelerator.print
     )
 
     torch.manual_seed(run.seed)
     network = ScoreNetwork(**asdict(config.network)).to(memory_format=torch.channels_last)
-    ema = EMAModel(
-        network.parameters(), decay=optim.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=optim.ema_power
-    )
+    weighting = weighting_of(config.objective, config.noise, config.network.sigma_data)
+    learned = Uncertainty() if config.objective.weighting == "uncertainty" else None
+    objective = DenoisingScoreMatching(network, weighting, learned)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
+        objective.parameters(), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, optim))
+    resumes = bool(find_checkpoints(run_dir))
+    if resumes and (changed := changed_settings(run_dir / "config.yaml", config)) and not allow_changes:
+        raise ConfigError(
+            f"{run_dir} holds a run with other settings: {', '.join(changed)}; give those of before, another run.dir, "
+            "or --allow-changes to go on with the new ones"
+        )
+    if config.init is not None and not resumes:
+        added = start_from(network, config.init)
+        accelerator.print(f"starting from {config.init}" + (f", grown by {added} residual blocks" if added else ""))
     if dry_run:
         accelerator.print(
             f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
@@ -100,19 +122,22 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
             f"{optim.accumulate} accumulation steps x {micro_batch}"
         )
         return
-    ema.to(accelerator.device)
-    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
-    state, by_noise = RunState(), LossByNoise()
-    accelerator.register_for_checkpointing(state, ema, by_noise)
+    if run.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    if run.compile:
+        objective.compile_network()
+    # From here on `network` is the bare network, in full precision, for averages and panels.
+    objective, optimizer, schedule = accelerator.prepare(objective, optimizer, schedule)
+    averages, state, by_noise = PowerAverages(network.parameters(), config.averages.lengths), RunState(), LossByNoise()
+    accelerator.register_for_checkpointing(state, averages, by_noise)
 
-    run_dir = Path(run.dir)
-    checkpoint = latest_checkpoint(run_dir)
+    checkpoint = resume(accelerator, run_dir)
     if checkpoint is not None:
-        load_checkpoint(accelerator, checkpoint)
         accelerator.print(f"resuming from {checkpoint}")
     if accelerator.is_main_process:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_config(config, run_dir / "config.yaml")
+        drop_snapshots_after(state.step, run_dir / "averages")
     accelerator.wait_for_everyone()
     tracker = Tracker(config, state.step, writes=accelerator.is_main_process)
 
@@ -126,23 +151,23 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
     )
     losses, started, counted_from = [], time.monotonic(), state.step
     for batch in loader:
-        x, noise, quantile = (batch[key].to(accelerator.device) for key in ("x", "noise", "quantile"))
-        with accelerator.accumulate(network):
-            sigma = config.noise(quantile)
-            sample_losses = denoising_loss(network, x, noise, sigma, config.network.sigma_data)
+        sigma = weighting.noise_level(batch["quantile"]).to(accelerator.device)
+        x, noise = (batch[key].to(accelerator.device) for key in ("x", "noise"))
+        with accelerator.accumulate(objective):
+            sample_losses, errors = objective(x, noise, sigma)
             loss = sample_losses.mean()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(network.parameters(), optim.clip)
+                norm = accelerator.clip_grad_norm_(objective.parameters(), optim.clip)
             optimizer.step()
             optimizer.zero_grad()
         losses.append(loss.detach())
-        by_noise.add(sigma, sample_losses)
+        by_noise.add(sigma, weighting.weight(sigma) * errors)
         if not accelerator.sync_gradients:
             continue
         rate = schedule.get_last_lr()[0]
         schedule.step()
-        ema.step(network.parameters())
+        averages.update(network.parameters())
         state.step += 1
         progress.update()
 
@@ -170,31 +195,32 @@ def train(config, *, dry_run: bool = False) -> None:  # noqa: ANN001 - ScoreConf
             by_noise.forget()
             started, counted_from = time.monotonic(), state.step
         if (state.step % run.panel_every == 0 or last) and accelerator.is_main_process:
-            # The network itself: other processes do not take part in this pass.
-            plain = accelerator.unwrap_model(network)
-            raw = denoising_psnr(plain, held_out, run.seed)
-            with averaged_weights(ema, plain):
-                average = denoising_psnr(plain, held_out, run.seed)
+            raw = denoising_psnr(network, held_out, run.seed)
+            with averaged_weights(averages, network):
+                average = denoising_psnr(network, held_out, run.seed)
                 tracker.scalars(state.step, {**average, **ema_gap(average, raw)})
-                tracker.picture(state.step, "denoising", denoising_pictures(plain, held_out, seed=run.seed))
+                tracker.picture(state.step, "denoising", denoising_pictures(network, held_out, seed=run.seed))
                 if run.samples:
-                    tracker.picture(state.step, "samples", sample_pictures(plain, run.samples, seed=run.seed))
+                    tracker.picture(state.step, "samples", sample_pictures(network, run.samples, seed=run.seed))
         if run.probe_every and (state.step % run.probe_every == 0 or last) and accelerator.is_main_process:
             probe = probe or DeblurringProbe(held_out_files, accelerator.device)
-            with averaged_weights(ema, network):
-                figures, pictures = probe(accelerator.unwrap_model(network), run.seed)
+            with averaged_weights(averages, network):
+                figures, pictures = probe(network, run.seed)
             tracker.scalars(state.step, figures)
             tracker.picture(state.step, "deblurring", pictures)
+        # Before the checkpoint: a run that ends between the two writes the snapshot again.
+        if (state.step % config.averages.every == 0 or last) and accelerator.is_main_process:
+            averages.write_snapshot(run_dir / "averages", [name for name, _ in network.named_parameters()])
         if saves:
             save_checkpoint(accelerator, run_dir, state.step, run.keep)
             if tracker.wants_weights(final=False) and not last:
-                with averaged_weights(ema, network), TemporaryDirectory() as folder:
-                    export_pipeline(accelerator.unwrap_model(network), Path(folder) / "export")
+                with averaged_weights(averages, network), TemporaryDirectory() as folder:
+                    export_pipeline(network, Path(folder) / "export")
                     tracker.weights(state.step, Path(folder) / "export", final=False)
     progress.close()
     if accelerator.is_main_process:
-        with averaged_weights(ema, network):
-            export_pipeline(accelerator.unwrap_model(network), run_dir / "export")
+        with averaged_weights(averages, network):
+            export_pipeline(network, run_dir / "export")
         if tracker.wants_weights(final=True):
             tracker.weights(state.step, run_dir / "export", final=True)
         accelerator.print(f"finished; weights in {run_dir / 'export'}")
