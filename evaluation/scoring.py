@@ -66,7 +66,7 @@ class Scoring:
     """
 
     def __init__(self, metrics: Sequence[str], lpips: str | Path | None = None) -> None:
-        from evaluation.metrics import DISTS, LPIPS
+        from evaluation.metrics import DISTS, LPIPS, flow_reason
 
         self.metrics = tuple(metrics)
         self._deep = {
@@ -74,7 +74,10 @@ class Scoring:
             for name in metrics
             if name.startswith("lpips_") or name == "dists"
         }
-        self.reasons = {name: metric.reason for name, metric in self._deep.items() if metric.reason}
+        reasons = {name: metric.reason for name, metric in self._deep.items()}
+        if "psnr_flow_aligned" in metrics:
+            reasons["psnr_flow_aligned"] = flow_reason()
+        self.reasons = {name: reason for name, reason in reasons.items() if reason}
 
     def __call__(
         self, image: Tensor, reference: Tensor | None, capture: Capture, reblurred: Tensor | None = None
@@ -107,7 +110,7 @@ class Scoring:
             return metrics.sharpness(image)
         if name == "whiteness":
             return None if residual is None else metrics.residual_whiteness(residual)
-        if reference is None or share == 0:
+        if reference is None or share == 0 or name in self.reasons:
             return None
         if name in self._deep:
             return self._deep[name](image, reference)

@@ -42,7 +42,7 @@ def sources(data: DataConfig, scratch: Path) -> list[Source]:
             for item in simulations(root, data.count, data.stride)
         ]
     listed = list_captures(data.root, sets=data.sets, split=data.split, count=data.count)
-    return [Source(known.name, files.group, files.name, partial(known.capture, files)) for known, files in listed]
+    return [Source(files.set_name, files.group, files.name, partial(known.capture, files)) for known, files in listed]
 
 
 def protocol(data: DataConfig, seed: int) -> dict[str, object]:

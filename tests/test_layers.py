@@ -23,7 +23,10 @@ MAY_KNOW = {
 ONLY_IN = {
     "wandb": ("train/",),
     # Scripts that split a batch over devices, or shrink tiles where memory runs out, may ask Accelerate.
-    "accelerate": ("train/", *(f"samplers/{name}.py" for name in ("deblur", "batch", "restoring", "one_photo"))),
+    "accelerate": (
+        "train/", "evaluation/benchmark.py",
+        *(f"samplers/{name}.py" for name in ("deblur", "batch", "restoring", "one_photo")),
+    ),
     "lpips": ("evaluation/metrics/",),
     # Where learned models are defined, saved and loaded.
     "diffusers": (

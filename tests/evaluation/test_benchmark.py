@@ -247,6 +247,7 @@ def test_missing_photos_weights_and_results_exit_with_1(tmp_path, sharp, capsys)
     assert benchmark.main([f"data.root={sharp}", "methods=[score]", "weights=absent", f"out={tmp_path}"]) == 1
     assert "absent" in capsys.readouterr().err
     (tmp_path / "made").mkdir()
+    Image.new("RGB", (272, 272)).save(tmp_path / "made" / "second.png")
     assert benchmark.main([f"data.root={sharp}", f"methods=[folder:{tmp_path / 'made'}]", f"out={tmp_path}"]) == 1
     assert "first" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
