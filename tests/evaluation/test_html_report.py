@@ -51,7 +51,7 @@ def _pictures(out, name, radius=4.0):
 @pytest.fixture
 def results(tmp_path):
     rows = []
-    for column, gain in (("input", 0.0), ("tv", 1.0)):
+    for column, gain in (("identity", 0.0), ("tv", 1.0)):
         for index, name in enumerate(["a", "b", EVIL]):
             group = ("ramp", "step", "step")[index]
             rows.append(made_up_row(column, "set", group, name, 20.0 + gain * (3 * index - 1) + 0.001))
@@ -149,6 +149,11 @@ const change = (id, title) => {
 log("started");
 log(picked());
 log([...byId("captures").querySelectorAll("optgroup")].map((one) => one.children.length).join());
+const titles = () => [...byId("captures").querySelectorAll("optgroup")].map((one) => one.label).join();
+change("right", "identity");
+log(titles());
+change("right", "tv");
+log(titles());
 change("filter", "other");
 log(picked() + byId("captures").querySelectorAll("optgroup:last-child option").length);
 change("left", "tv, blur radius");
@@ -190,6 +195,8 @@ def test_the_viewer_in_a_browser(tmp_path, results):
         "started",
         "-1.00 dB  other/c",  # The column with the largest gain, tv, gained -1.000 here and -0.999 on a.
         "4,4,4",
+        "Smallest gains of identity,Largest gains of identity,All",
+        "Smallest gains of tv,Largest gains of tv,All",
         "-1.00 dB  other/c1",
         'url(&quot;#colours-left&quot;)false',
         "5252%",
