@@ -90,7 +90,7 @@ def _summary(results: dict) -> str:
         if one["set"] not in sets:
             sets.add(one["set"])
             before = [_figure(one["input_mean"].get(name), decimals(name)) for name in metrics]
-            lines.append(_line([_named("input"), _text(one["set"]), _figure(one["pictures"]), *before,
+            lines.append(_line([_named("input, unrestored"), _text(one["set"]), _figure(one["pictures"]), *before,
                                 *[_figure(None)] * (6 + with_other)], "input"))  # fmt: skip
         cells = [_named(one["column"]), _text(one["set"]), _figure(one["pictures"])]
         cells += [_mean(one, name) for name in metrics]

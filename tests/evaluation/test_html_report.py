@@ -170,7 +170,7 @@ log(order().every((value, index, all) => !index || Number(value) >= Number(all[i
 document.querySelector("[data-row='ROW']").click();
 log(picked() + document.querySelector(".tag.right").textContent);
 change("filter", "other");
-change("left", "input");
+change("left", "unrestored");
 change("right", "tv");
 setTimeout(() => {
   log([before, after].map((one) => one.naturalWidth + "x" + one.naturalHeight).join());
