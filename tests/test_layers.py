@@ -22,6 +22,7 @@ MAY_KNOW = {
 # Where a package of others may be imported; elsewhere it must not be needed.
 ONLY_IN = {
     "wandb": ("train/",),
+    "wandb_workspaces": ("train/",),
     # Scripts that split a batch over devices, or shrink tiles where memory runs out, may ask Accelerate.
     "accelerate": (
         "train/", "evaluation/benchmark.py",

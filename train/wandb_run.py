@@ -107,19 +107,13 @@ class WandbRun:
         )
 
 
-def wandb_identity(folder: Path) -> dict[str, str]:
-    """Id and group of the W&B run of a training run's folder; made up and stored where there are none yet."""
-    file = folder / "wandb.json"
+def wandb_identity(folder: Path) -> dict[str, str] | None:
+    """Id and group of the W&B run of a training run's folder; None if it never had one."""
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads((folder / "wandb.json").read_text(encoding="utf-8"))
         return {"id": str(stored["id"]), "group": str(stored["group"])}
     except (OSError, ValueError, KeyError, TypeError):
-        # The agent of a W&B sweep decides itself which run this is.
-        unique = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
-        identity = {"id": unique, "group": f"{folder.resolve().name}-{unique}"}
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(identity) + "\n", encoding="utf-8")
-        return identity
+        return None
 
 
 def git_commit() -> str | None:
@@ -135,7 +129,7 @@ def _start(config: ScoreConfig, first_step: int, mode: str):  # noqa: ANN202 - w
     import wandb
 
     folder = Path(config.run.dir)
-    identity = wandb_identity(folder)
+    identity = wandb_identity(folder) or _new_identity(folder)
     name = folder.resolve().name
     if mode == "online":
         which = {"id": identity["id"], "name": name, "resume": "allow"}
@@ -149,3 +143,12 @@ def _start(config: ScoreConfig, first_step: int, mode: str):  # noqa: ANN202 - w
     )  # fmt: skip
     run.define_metric("*", step_metric="step")
     return run
+
+
+def _new_identity(folder: Path) -> dict[str, str]:
+    # The agent of a W&B sweep decides itself which run this is.
+    unique = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+    identity = {"id": unique, "group": f"{folder.resolve().name}-{unique}"}
+    with replacing(folder / "wandb.json") as temporary:
+        temporary.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+    return identity
