@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from photos import PhotoError, find_photos
-from train.config import DataConfig
+from photos import find_photos
+from train.data_config import DataConfig
+from train.patch_quality import accepted
 from train.sharp_photos import SharpPatches, StepSampler, patch_loader, read_rgb, split_holdout
 
 
@@ -91,14 +92,49 @@ def test_worker_processes_change_nothing(photos):
     assert all(torch.equal(plain[key], forked[key]) for key in plain)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 40), (16, 16), (15, 64)])
-def test_small_photos_are_enlarged(tmp_path, size):
+def test_photos_between_patch_and_window_are_shrunk_less(tmp_path):
     for index in range(2):
-        Image.new("RGB", size, (200, 0, 0)).save(tmp_path / f"{index}.png")
+        Image.new("RGB", (16, 60), (200, 0, 0)).save(tmp_path / f"{index}.png")
     patches = _patches(tmp_path, min_scale=0.5)
     for n in range(10):
         assert patches[n]["x"].shape == (3, 16, 16)
         torch.testing.assert_close(patches[n]["x"][0], torch.full((16, 16), 200 / 127.5 - 1), rtol=0, atol=0.005)
+
+
+def _soft(files, folder, radius):
+    """Copies of photos, some of them out of focus."""
+    for index, file in enumerate(files):
+        photo = Image.open(file)
+        (photo.filter(ImageFilter.GaussianBlur(radius)) if index % 2 else photo).save(folder / file.name)
+
+
+def test_patches_out_of_focus_are_drawn_less_often(photos, tmp_path):
+    _soft(find_photos(photos), tmp_path, 2)
+    options = {"full_size": 1.0, "min_contrast": 0.0}
+    shares = []
+    for keep in (0.0, 0.3, 1.0):
+        patches = _patches(tmp_path, keep_rejected=keep, **options)
+        drawn = [((patches[n]["x"] + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8) for n in range(300)]
+        shares.append(np.mean([not accepted(patch, 0, 2.4) for patch in drawn]))
+    # Of N sharp and M soft patches, N + keep M remain.
+    soft = shares[2]
+    assert soft > 0.4 and shares[0] == 0
+    assert shares[1] == pytest.approx(0.3 * soft / (1 - 0.7 * soft), abs=0.08)
+
+
+def test_flat_photos_alone_end_the_search(tmp_path):
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(tmp_path / "flat.png")
+    patches = _patches(tmp_path, keep_rejected=0.0)
+    assert patches[3]["x"].std() < 0.01
+
+
+def test_a_damaged_photo_is_replaced_by_another(photos, tmp_path):
+    (tmp_path / "text.jpg").write_text("not a photo")
+    files = [tmp_path / "text.jpg", *find_photos(photos)]
+    first, second = _patches(photos, files=files), _patches(photos, files=files)
+    for n in reversed(range(60)):
+        second[n]
+    assert all(torch.equal(first[n]["x"], second[n]["x"]) for n in range(60))
 
 
 def test_full_size_patches_are_crops(photos):
@@ -119,13 +155,6 @@ def test_photos_of_any_depth_are_read_as_they_look(tmp_path):
     read = read_rgb(tmp_path / "deep.tif")
     assert read.dtype == np.uint8 and read.shape == (6, 8, 3)
     np.testing.assert_allclose(read[..., 0], deep / 257, atol=0.51)
-
-
-def test_broken_photos_are_named(photos, tmp_path):
-    (tmp_path / "text.jpg").write_text("not a photo")
-    patches = _patches(photos, files=[tmp_path / "text.jpg"])
-    with pytest.raises(PhotoError, match="text.jpg"):
-        patches[0]
 
 
 @pytest.mark.parametrize(("photo_count", "held"), [(2, 1), (3, 1), (10, 3), (100, 8), (9, 4)])
