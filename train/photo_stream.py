@@ -71,6 +71,7 @@ class PatchStream:
         self.config, self.seed, self.batch, self.held_out_dir = config, seed, batch, held_out_dir
         self.shards = sorted(expand_urls(config.root))
         self.excluded = excluded_prints(config.exclude)[0]
+        self._unused = 0
 
     @property
     def description(self) -> str:
@@ -86,7 +87,7 @@ class PatchStream:
         self.held_out_dir.mkdir(parents=True, exist_ok=True)
         files = []
         for index, (name, data) in enumerate(islice(_members(self.shards[0]), self.config.holdout)):
-            if _decoded(name, data) is not None:
+            if self._decoded(name, data) is not None:
                 files.append(self.held_out_dir / f"{index:04d}{Path(name).suffix.lower()}")
                 with replacing(files[-1]) as temporary:
                     temporary.write_bytes(data)
@@ -137,15 +138,29 @@ class PatchStream:
 
     def _usable(self, name: str, data: bytes) -> np.ndarray | None:
         """The photo if it is whole, large enough, no copy of a test photo, and not out of focus throughout."""
-        photo = _decoded(name, data)
-        if photo is None or min(photo.shape[:2]) < self.config.patch:
+        photo = self._decoded(name, data)
+        if photo is None:
             return None
+        if min(photo.shape[:2]) < self.config.patch:
+            return self._left_out(f"{name}: {photo.shape[1]} x {photo.shape[0]}, smaller than a patch")
         if copies_among([fingerprint(photo)], self.excluded) != [None]:
-            return None
+            return self._left_out(f"{name}: a copy of a photo of data.exclude")
         rng = np.random.default_rng(zlib.crc32(data))
         thresholds = self.config.min_contrast, self.config.max_smoothness
         shown = any(accepted(cut_patch(photo, self.config, rng), *thresholds) for _ in range(_TRIES))
         return photo if shown or rng.random() < self.config.keep_rejected else None
+
+    def _decoded(self, name: str, data: bytes) -> np.ndarray | None:
+        try:
+            return decode_rgb(Path(name), data)
+        except PhotoError as error:
+            return self._left_out(str(error))
+
+    def _left_out(self, reason: str) -> None:
+        """Says so the first, the tenth, the hundredth time: nobody knows how many there are in a stream."""
+        self._unused += 1
+        if self._unused == 10 ** (len(str(self._unused)) - 1):
+            _log.warning("left out, %d so far: %s", self._unused, reason)
 
 
 class StreamLoader:
@@ -217,11 +232,3 @@ def _members(shard: str) -> Iterator[tuple[str, bytes]]:
 
 def _is_photo(name: str) -> bool:
     return Path(name).suffix.lower() in PHOTO_SUFFIXES and not Path(name).name.startswith(".")
-
-
-def _decoded(name: str, data: bytes) -> np.ndarray | None:
-    try:
-        return decode_rgb(Path(name), data)
-    except PhotoError as error:
-        _log.warning("left out: %s", error)
-        return None
