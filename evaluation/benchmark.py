@@ -167,8 +167,9 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
         if not missing:
             continue
         capture = source.load()
-        before = scoring(capture.y, capture.x, capture)
-        other_before = scoring(capture.y, capture.other_focus, capture) if capture.other_focus is not None else None
+        stored = _rounded(capture.y, capture.bits)
+        before = scoring(stored, capture.x, capture)
+        other_before = scoring(stored, capture.other_focus, capture) if capture.other_focus is not None else None
         for name, title, map_source in missing:
             generator = torch.Generator().manual_seed(config.seed)
             given = capture.radius_map.to(device) if map_source == "true" else None
@@ -178,8 +179,7 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
             image = restored.image.float().cpu()
             seconds = time.perf_counter() - start
             peak = memory.mib()
-            levels = 2**capture.bits - 1
-            image = (levels * image.clamp(0, 1)).round() / levels
+            image = _rounded(image, capture.bits)
             radii = None if restored.radius_map is None else restored.radius_map.float().cpu()
             operator = None if radii is None else DefocusOperator(radii)
             reblurred = None if operator is None else operator(operator.extend(image))
@@ -191,11 +191,22 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
                 "input": before,
                 "other_focus": None if other_before is None else scoring(image, capture.other_focus, capture),
                 "input_other_focus": other_before,
-                "pictures_equal": capture.x is not None and bool((image == capture.x).all()),
+                # Their PSNR is infinite, which is no figure.
+                "equal": _equal(image, capture.x), "input_equal": _equal(stored, capture.x),
                 "evaluations": restored.evaluations, "seconds": seconds, "peak_memory_mib": peak,
                 "pictures": pictures.write(title, capture, image, reblurred, radii) if pictures else None,
             }  # fmt: skip
             folder.add(row)
+
+
+def _rounded(picture, bits: int):  # noqa: ANN001, ANN202 - Tensor, imported late
+    """A picture as a file of this bit depth holds it."""
+    levels = 2**bits - 1
+    return (levels * picture.clamp(0, 1)).round() / levels
+
+
+def _equal(picture, reference) -> bool:  # noqa: ANN001 - Tensors, imported late
+    return reference is not None and bool((picture == reference).all())
 
 
 def _fixed(identity: dict) -> dict:

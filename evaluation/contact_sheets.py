@@ -144,7 +144,7 @@ def _fitted(file: Path, cell: int, mode: str) -> Image.Image | str:
 def _caption(row: dict) -> str:
     before, after, more = row["input"].get("psnr"), row["metrics"].get("psnr"), gain(row)
     if before is None or after is None:
-        figures = "no PSNR" if not row["pictures_equal"] else "equals the reference"
+        figures = "equals the reference" if row["equal"] else "no PSNR"
     else:
         figures = f"PSNR {before:.2f} to {after:.2f} dB ({more:+.2f})"
     return f"{case_title(row)}   {figures}{'' if row['counted'] else ', not counted'}"

@@ -20,9 +20,9 @@ _HARM_DB = 0.1
 def gain(row: dict, metric: str = "psnr") -> float | None:
     """A metric's difference of restored picture and input; None where either has no figure."""
     restored, before = row["metrics"][metric], row["input"][metric]
-    if metric == "psnr" and row["pictures_equal"]:
+    if metric == "psnr":
         # The PSNR of equal pictures is infinite; 8-bit pictures that differ stay below 100 dB.
-        restored, before = (100.0 if value is None else value for value in (restored, before))
+        restored, before = 100.0 if row["equal"] else restored, 100.0 if row["input_equal"] else before
     return None if restored is None or before is None else restored - before
 
 

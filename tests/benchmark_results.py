@@ -19,7 +19,8 @@ def made_up_row(column, set_name, group, name, psnr, before=20.0, mae=0.1, **mor
         "set": set_name, "name": name, "group": group, "column": column, "method": column, "map": None,
         "counted": True, "metrics": {"psnr": psnr, "mae": mae, "lpips_squeeze": None},
         "input": {"psnr": before, "mae": 0.2, "lpips_squeeze": None}, "other_focus": None, "input_other_focus": None,
-        "pictures_equal": False, "evaluations": 8.0, "seconds": 1.5, "peak_memory_mib": 100.0, "pictures": None, **more,
+        "equal": False, "input_equal": False, "evaluations": 8.0, "seconds": 1.5, "peak_memory_mib": 100.0,
+        "pictures": None, **more,
     }  # fmt: skip
 
 

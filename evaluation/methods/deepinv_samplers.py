@@ -89,7 +89,7 @@ class DPS(_Sampler):
             makes the weight depend on the number of pixels.
     """
 
-    weight: float = 1.0
+    weight: float = 5.0
 
     def sample(self, y: Tensor, operator: DefocusOperator, blur: Blur, seed: int) -> Tensor:
         import torch
@@ -123,8 +123,8 @@ class DiffPIR(_Sampler):
         renoise: zeta, the share of noise that is drawn anew.
     """
 
-    strength: float = 7.0
-    renoise: float = 0.3
+    strength: float = 2.0
+    renoise: float = 1.0
 
     def sample(self, y: Tensor, operator: DefocusOperator, blur: Blur, seed: int) -> Tensor:
         import torch
@@ -168,7 +168,7 @@ def dps(config: BenchmarkConfig, device: torch.device) -> Method:
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DPS(load_network(config, device)[0], steps=50, sigma_start=0.3, weight=10.0)
+    return DPS(load_network(config, device)[0], steps=50, sigma_start=0.3)
 
 
 def diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
@@ -180,7 +180,7 @@ def diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DiffPIR(load_network(config, device)[0], steps=20, sigma_start=0.3, strength=2.0)
+    return DiffPIR(load_network(config, device)[0], steps=20, sigma_start=0.3)
 
 
 def _require_deepinv() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["denoise", "sdedit"]
 
-SIGMA_START = 0.1
+SIGMA_START = 0.05
 STEPS = 8
 
 
@@ -84,7 +84,9 @@ def sdedit(config: BenchmarkConfig, device: torch.device) -> Method:
     The scheme is that of Meng et al., "SDEdit", ICLR 2022 (https://arxiv.org/abs/2108.01073), with the sampler of
     Song et al., ICLR 2021: reverse diffusion and a Langevin correction at each noise level.
 
-    SIGMA.
+    On simulated captures of 3 photos of BSDS500's training split, one per radius map of `evaluation.simulated`, it
+    loses the more the more noise it starts from: -0.04, -0.6, -2.2 and -3.9 dB at 0.05, 0.1, 0.2 and 0.3 in [-1, 1]
+    units, LPIPS 0.27, 0.31, 0.38 and 0.41 against 0.27 before. It starts from the least of these.
     """
     from evaluation.methods.network import load_network
     from samplers.settings import SamplerSettings

@@ -14,7 +14,8 @@ def row(name, value, *, group="ramp", column="tv-true-map", counted=True, set_na
     before = {"psnr": 20.0, "ssim": 0.5}
     return {
         "set": set_name, "group": group, "name": name, "column": column, "method": column.split("-")[0], "map": "true",
-        "counted": counted, "metrics": {"psnr": value, "ssim": 0.6}, "input": before, "pictures_equal": equal,
+        "counted": counted, "metrics": {"psnr": value, "ssim": 0.6}, "input": before,
+        "equal": equal, "input_equal": False,
         "other_focus": other and {"psnr": other, "ssim": 0.7}, "input_other_focus": other and before,
         "seconds": 1.0, "peak_memory_mib": 9.0, "evaluations": 4, "pictures": None,
     }  # fmt: skip
@@ -54,6 +55,8 @@ def test_a_figure_that_is_missing_stays_out_of_the_mean():
     assert summary["mean"]["psnr"] == 21
     assert gain(rows[1]) is None
     assert gain(row("c", None, equal=True)) == 80  # Equal pictures count as 100 dB.
+    harmed = row("d", 60.0) | {"input": {"psnr": None, "ssim": 1.0}, "input_equal": True}
+    assert gain(harmed) == -40
 
 
 def test_the_other_focus_has_means_of_its_own():
