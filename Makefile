@@ -1,5 +1,6 @@
 # make demo    deblurs a real photo with the shipped weights
 # make test    runs all tests
+# make smoke   measures a few methods on photos that come with scikit-image
 # make lint    checks the style
 # make clean   removes the environment and the demo's output
 #
@@ -12,8 +13,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := output/demo
+SMOKE := output/smoke
 
-.PHONY: demo test lint clean
+.PHONY: demo test smoke lint clean
 
 demo: $(READY)
 	@$(BIN)/python samplers/demo_photo.py $(DEMO)/input > /dev/null
@@ -23,11 +25,14 @@ demo: $(READY)
 test: $(READY)
 	@HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
 
+smoke: $(READY)
+	@HF_HUB_OFFLINE=1 $(BIN)/python evaluation/benchmark.py configs/benchmark/smoke.yaml out=$(SMOKE)
+
 lint: $(READY)
 	@$(BIN)/python -m ruff check .
 
 clean:
-	rm -rf $(VENV) $(DEMO) *.egg-info
+	rm -rf $(VENV) $(DEMO) $(SMOKE) *.egg-info
 
 # The stamp is younger than what the environment is made of, and comes last: a set-up that was
 # interrupted is done again.

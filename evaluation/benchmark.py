@@ -73,7 +73,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     if processes and device.type == "cuda":
         device = processes.device
 
-    listed = sources(config.data, out / "photos")
+    listed = sources(config.data, out / "scikit-image")
     methods, skipped = {}, []
     for name in config.methods:
         try:

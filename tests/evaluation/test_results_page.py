@@ -18,7 +18,8 @@ def file(tmp_path):
         return {
             "set": "s", "group": "s", "name": "a", "column": column, "method": column, "map": None, "counted": True,
             "metrics": figures, "input": {"psnr": 20.0, "ssim": 0.5}, "equal": False, "input_equal": False,
-            "other_focus": None, "input_other_focus": None, "seconds": 1.0, "peak_memory_mib": 9.0, "evaluations": 4, "pictures": None,
+            "other_focus": None, "input_other_focus": None, "seconds": 1.0, "peak_memory_mib": 9.0, "evaluations": 4,
+            "pictures": None,
         }  # fmt: skip
 
     rows = [row("denoise", 20.0), row("score", 22.0)]
