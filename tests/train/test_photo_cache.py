@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -72,13 +73,17 @@ def test_later_runs_decode_what_is_new_or_changed(photos, tmp_path, monkeypatch)
     for file in find_photos(photos)[:4]:
         files.append(tmp_path / file.name)
         os.link(file, files[-1])
+    files[1].unlink()
+    Image.new("RGB", (48, 48), (7, 8, 9)).save(files[1])
+    os.utime(files[1], ns=(10**18, 10**18))
+    size = files[1].stat().st_size
     folder, reports, decoded = tmp_path / "cache", [], []
     monkeypatch.setattr(photo_cache, "read_rgb", lambda file: decoded.append(file) or read_rgb(file))
     _fill(folder, files[:3], reports)
     _fill(folder, files[:3], reports)
     assert decoded == files[:3] and len(reports) == 1
-    files[1].unlink()
     Image.new("RGB", (48, 48), (9, 8, 7)).save(files[1])
+    assert files[1].stat().st_size == size
     _fill(folder, files, reports)
     assert decoded[3:] == [files[1], files[3]]
     assert CachedPhotos(files, folder)[1][0, 0].tolist() == [9, 8, 7]
@@ -111,7 +116,9 @@ def test_interrupted_writing_is_done_again(photos, tmp_path):
     assert all(np.array_equal(cached[n], read_rgb(file)) for n, file in enumerate(files))
 
 
-def test_processes_that_start_together_decode_once(photos, tmp_path):
+def test_processes_that_start_together_decode_once(photos, tmp_path, monkeypatch):
+    # Slow enough for all of them to find the folder empty.
+    monkeypatch.setattr(photo_cache, "read_rgb", lambda file: time.sleep(0.05) or read_rgb(file))
     context, files = multiprocessing.get_context("fork"), find_photos(photos)
     queue = context.Queue()
     processes = [context.Process(target=_fill_in_a_process, args=(files, tmp_path, queue)) for _ in range(3)]

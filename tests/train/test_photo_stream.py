@@ -104,6 +104,10 @@ def test_unusable_photos_are_replaced_wherever_one_enters(tmp_path, caplog):
     assert caplog.records[0].getMessage() == "left out, 1 so far: 3.png: 8 x 8, smaller than a patch"
     assert whole == [11, 11, 12, 12, 14, 14, 14, 14, 16, 16, 16, 16]
     assert [_codes(stream, 0, 12 - place, place=place) for place in range(12)] == [whole[place:] for place in range(12)]
+    # Whoever enters late decodes nothing of what came before.
+    caplog.clear()
+    late = _stream(str(tmp_path / "a.tar"), tmp_path, photos_per_shard=6, holdout=1)
+    assert _codes(late, 0, 2, place=10) == whole[10:] and not caplog.records
 
 
 def test_samples_do_not_depend_on_processes_or_resuming(shards, tmp_path):
@@ -149,6 +153,8 @@ def test_copies_of_test_photos_are_passed_over(photos, tmp_path):
         copy = np.asarray(image.convert("RGB"))
     options = {"photos_per_shard": 4, "max_smoothness": None, "full_size": 1.0, "patches_per_photo": 1}
     plain = _stream(str(tmp_path / "a.tar"), tmp_path, **options)
+    several = _stream(str(tmp_path / "a.tar"), tmp_path, **(options | {"patches_per_photo": 8}))
+    assert len({patch.tobytes() for patch in islice(several.lane(0, 0), 8)}) == 8
     checked = _stream(str(tmp_path / "a.tar"), tmp_path, **options, exclude=[str(tmp_path / "test")])
     windows = np.lib.stride_tricks.sliding_window_view(copy, (16, 16, 3)).reshape(-1, 16, 16, 3)
     hits = [
@@ -162,7 +168,7 @@ def test_copies_of_test_photos_are_passed_over(photos, tmp_path):
     ("members", "expected"),
     [
         ([], "expected photos besides those held out, got none"),
-        ([(f"{k}.png", _png(5, side=8)) for k in range(300)], "expected photos to train on, got none among 1000 in a row"),
+        ([(f"{k}.png", _png(5, side=8)) for k in range(300)], "expected photos to train on, got none among 1000"),
         (None, "expected a tar file of photos, got an error"),
     ],
 )
