@@ -5,10 +5,13 @@ Both start where ours does, from the capture with noise, instead of from noise a
 a standard deviation of 3 in [-1, 1] units, and their own start is beyond 100. Blind, the noise level includes the
 error of the model that our sampler allows for, at the mean radius.
 
+Settings were chosen by the mean gain in PSNR on simulated captures of 3 photos of BSDS500's training split, one per
+radius map of `evaluation.simulated`, with the true map.
+
 References:
     Chung et al., Diffusion Posterior Sampling for General Noisy Inverse Problems, ICLR 2023.
     Zhu et al., Denoising Diffusion Models for Plug-and-Play Image Restoration, CVPRW 2023.
-    Tachella et al., DeepInverse, JOSS 2025 (https://github.com/deepinv/deepinv).
+    The library: https://github.com/deepinv/deepinv, version 0.5.
 """
 
 from __future__ import annotations
@@ -35,13 +38,14 @@ __all__ = ["DPS", "DiffPIR", "diffpir", "dps", "physics"]
 def physics(operator: DefocusOperator, **options):
     """Our operator as a `deepinv.physics.LinearPhysics` of canvases and captures in [0, 1], with its options.
 
-    Without a noise model: DiffPIR would take its noise from there, and build a schedule of its own for it.
+    A noise model is to be given to DPS alone: DiffPIR would replace its schedule by one for that noise.
     """
     from deepinv.physics import LinearPhysics
 
     device = operator.radius_map.device
-    return LinearPhysics(A=lambda x, **_: operator(x), A_adjoint=lambda y, **_: operator.adjoint(y),
-                         device=device, **options)
+    return LinearPhysics(
+        A=lambda x, **_: operator(x), A_adjoint=lambda y, **_: operator.adjoint(y), device=device, **options
+    )
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,10 @@ class DiffPIR(_Sampler):
 def dps(config: BenchmarkConfig, device: torch.device) -> Method:
     """DPS: the gradient of the data term is taken through the network.
 
+    50 steps with a weight of 3 and 10 gained 1.24 and 1.28 dB. On the central 128 x 128 pixels: 1.9 dB with a weight
+    of 5, 1.8 dB from a noise level of 0.15 with 5 or 10, and with 100 steps and a weight of 10 2.0 dB from 0.3 and
+    1.75 dB from 0.15. With few steps a large weight diverges.
+
     Raises:
         MethodUnavailable: If deepinv is not installed.
     """
@@ -173,6 +181,10 @@ def dps(config: BenchmarkConfig, device: torch.device) -> Method:
 
 def diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
     """DiffPIR: a proximal step on the data after each denoising.
+
+    lambda = 2 gained 2.2 dB with zeta = 0.3, and 3.7 dB with zeta = 1; 1 and 7 gained 0.0 and 1.9 dB with zeta = 0.3.
+    On the central 128 x 128 pixels with zeta = 1: 2.2, 3.2, 3.3, 3.1 and 2.8 dB for lambda = 1, 1.5, 2, 3 and 4, and
+    3.3 dB for 2 from a noise level of 0.2. Proximal steps are solved by at most 20 conjugate gradients.
 
     Raises:
         MethodUnavailable: If deepinv is not installed.
