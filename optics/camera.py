@@ -1,0 +1,67 @@
+"""From light on the sensor to the file: noise, demosaicking, sharpening, rounding, JPEG."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from optics.light import to_linear, to_srgb
+
+__all__ = ["Camera"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a camera does to light. Pictures are float arrays of shape (H, W, 3) in [0, 1].
+
+    Attributes:
+        linear: Whether blur mixes linear light; if not, sRGB values as stored.
+        highlights: Factor by which light of saturated sRGB values exceeds white, at least 1.
+        shot_noise: Variance of the noise per unit of light: photon noise.
+        read_noise: Standard deviation of the noise in the dark.
+        demosaicking: Standard deviation in pixels of the low-pass that mixes the noise of neighbours.
+        sharpening: Amount of unsharp masking.
+        sharpening_width: Its standard deviation in pixels.
+        jpeg_quality: Quality of the JPEG file, or None for one without loss.
+    """
+
+    linear: bool = True
+    highlights: float = 1.0
+    shot_noise: float = 1e-4
+    read_noise: float = 0.005
+    demosaicking: float = 0.0
+    sharpening: float = 0.0
+    sharpening_width: float = 1.0
+    jpeg_quality: int | None = None
+
+    def light(self, photo: np.ndarray) -> np.ndarray:
+        """Light that an sRGB photo stands for; that of clipped pixels was stronger than the file says."""
+        import torch
+
+        light = to_linear(torch.from_numpy(photo)).numpy() if self.linear else photo
+        if self.highlights > 1:
+            brightest = photo.max(axis=2, keepdims=True)
+            light = light * (1 + (self.highlights - 1) * np.clip((brightest - 0.97) / 0.03, 0, 1))
+        return light
+
+    def develop(self, light: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The stored picture of light on the sensor, in steps of 1/255."""
+        import torch
+
+        light = np.clip(light, 0, 1)
+        noise = generator.standard_normal(light.shape) * np.sqrt(self.shot_noise * light + self.read_noise**2)
+        if self.demosaicking:
+            noise = gaussian_filter(noise, (self.demosaicking, self.demosaicking, 0))
+        light = np.clip(light + noise, 0, 1)
+        photo = to_srgb(torch.from_numpy(light)).numpy() if self.linear else light
+        if self.sharpening:
+            width = (self.sharpening_width, self.sharpening_width, 0)
+            photo = photo + self.sharpening * (photo - gaussian_filter(photo, width))
+        codes = np.rint(255 * np.clip(photo, 0, 1)).astype(np.uint8)
+        if self.jpeg_quality is not None:
+            with io.BytesIO() as file:
+                Image.fromarray(codes).save(file, format="JPEG", quality=self.jpeg_quality)
+                codes = np.asarray(Image.open(file))
+        return codes / 255

@@ -1,0 +1,139 @@
+"""Simulated captures: thin lens, layers, camera, and what must stay as it is."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import convolve
+
+from optics.aperture import Aperture, aperture_psf
+from optics.camera import Camera
+from optics.scenes import Layer, depth_layers, random_layers, thin_lens_radius
+from optics.simulation import Simulator, compose, visible_radius
+
+SIZE = (48, 56)
+
+
+@pytest.fixture
+def light():
+    return np.random.default_rng(0).random((*SIZE, 3))
+
+
+def test_thin_lens_is_that_of_the_lens_equation():
+    focal_length, f_number, pitch, focus = 0.05, 1.8, 5e-6, 2.0
+    depth = np.array([0.7, 2.0, 5.0, np.inf])
+    # Image distances from 1/f = 1/d + 1/d'; similar triangles behind the pupil give the circle on the sensor.
+    image, sensor = 1 / (1 / focal_length - 1 / depth), 1 / (1 / focal_length - 1 / focus)
+    expected = focal_length / f_number / 2 * (sensor - image) / image / pitch
+    got = thin_lens_radius(depth, focus, focal_length, f_number, pitch)
+    assert got == pytest.approx(expected) and got[1] == 0 and got[0] < 0 < got[2]
+    with pytest.raises(ValueError, match="farther than the focal length"):
+        thin_lens_radius(depth, 0.04, focal_length, f_number, pitch)
+
+
+def test_depth_layers_cover_the_scene_back_to_front():
+    signed = np.linspace(-3, 6, SIZE[0] * SIZE[1]).reshape(SIZE)
+    layers = depth_layers(signed, 3)
+    assert len(layers) == 3 and (layers[0].mask == 1).all()
+    assert np.abs(visible_radius(layers) - np.abs(signed)).max() < 1e-12
+    assert [layer.mask.sum() for layer in layers] == sorted((layer.mask.sum() for layer in layers), reverse=True)
+
+
+def test_flat_light_stays_flat_whatever_the_scene():
+    generator = np.random.default_rng(3)
+    flat = np.full((*SIZE, 3), 0.37)
+    for _ in range(6):
+        layers = random_layers(SIZE, 5.0, generator)
+        assert np.abs(compose(flat, layers, Aperture(softness=0.2, blades=6), (1.05, 1, 0.95)) - 0.37).max() < 1e-5
+
+
+def test_one_layer_of_one_radius_is_a_convolution(light):
+    aperture = Aperture(blades=5, softness=0.1)
+    got = compose(light, [Layer(np.ones(SIZE), np.full(SIZE, 2.7))], aperture)
+    psf = aperture_psf(aperture, 2.7).numpy()
+    assert np.abs(got - convolve(light, psf[..., None], mode="mirror")).max() < 1e-5
+
+
+def test_between_nodes_the_blur_is_nearly_that_of_its_own_radius(light):
+    ramp = np.broadcast_to(np.linspace(0.5, 4.5, SIZE[1]), SIZE)
+    got = compose(light, [Layer(np.ones(SIZE), ramp)], Aperture())
+    for column in (5, 20, 41):
+        own = convolve(light, aperture_psf(Aperture(), float(ramp[0, column])).numpy()[..., None], mode="mirror")
+        # White noise is the hardest picture to interpolate in; a node off changes it by 0.2 and more.
+        assert np.abs(got[:, column] - own[:, column]).max() < 0.06
+
+
+def test_what_stands_in_front_hides_what_is_behind():
+    """A blurred dark half-plane before a sharp bright ground: its matte is its blurred outline."""
+    mask = np.zeros(SIZE)
+    mask[:, 28:] = 1
+    light = np.where(mask, 0.2, 1.0)[..., None] * np.ones(3)
+    layers = [Layer(np.ones(SIZE), np.zeros(SIZE)), Layer(mask, np.full(SIZE, 3.0))]
+    got = compose(light, layers, Aperture())
+    matte = convolve(mask, aperture_psf(Aperture(), 3.0).numpy(), mode="mirror")
+    # Filling the dark layer beyond its outline and the bright one behind it is exact for flat layers.
+    assert np.abs(got[..., 0] - (0.2 * matte + 1.0 * (1 - matte))).max() < 0.02
+    # A sharp dark half-plane before a blurred ground keeps its outline.
+    layers = [Layer(np.ones(SIZE), np.full(SIZE, 3.0)), Layer(mask, np.zeros(SIZE))]
+    assert np.abs(compose(light, layers, Aperture())[..., 0] - light[..., 0]).max() < 0.02
+
+
+def test_a_camera_without_faults_stores_the_photo():
+    codes = np.random.default_rng(1).integers(0, 256, (*SIZE, 3))
+    for linear in (False, True):
+        camera = Camera(linear=linear, shot_noise=0, read_noise=0)
+        assert (np.rint(255 * camera.develop(camera.light(codes / 255), np.random.default_rng(0))) == codes).all()
+
+
+def test_noise_is_that_of_photons_and_readout():
+    camera = Camera(linear=False, shot_noise=4e-4, read_noise=0.02)
+    flat = np.full((300, 300, 3), 0.5)
+    stored = camera.develop(flat, np.random.default_rng(0))
+    # Rounding to 8 bits adds 1/12 of a code.
+    assert stored.var() == pytest.approx(4e-4 * 0.5 + 0.02**2 + 1 / 12 / 255**2, rel=0.02)
+
+
+def test_demosaicking_mixes_the_noise_of_neighbours():
+    flat = np.full((200, 200, 3), 0.5)
+    residual = Camera(linear=False, demosaicking=0.7).develop(flat, np.random.default_rng(0)) - 0.5
+    neighbours = (residual[:, 1:] * residual[:, :-1]).mean() / residual.var()
+    assert neighbours > 0.3
+
+
+def test_sharpening_overshoots_and_jpeg_loses():
+    edge = np.full((*SIZE, 3), 0.3)
+    edge[:, 28:] = 0.7
+    plain = Camera(linear=False, shot_noise=0, read_noise=0)
+    sharpened = Camera(linear=False, shot_noise=0, read_noise=0, sharpening=0.8)
+    assert sharpened.develop(edge, np.random.default_rng(0)).max() > 0.75 > plain.develop(
+        edge, np.random.default_rng(0)
+    ).max()
+    photo = np.random.default_rng(2).random((*SIZE, 3))
+    jpeg = Camera(linear=False, shot_noise=0, read_noise=0, jpeg_quality=70).develop(photo, np.random.default_rng(0))
+    assert 0.02 < np.abs(jpeg - photo).mean() < 0.5
+
+
+def test_clipped_light_was_stronger_than_stored():
+    camera = Camera(highlights=3.0)
+    photo = np.array([[[1.0, 1.0, 1.0], [0.9, 0.9, 0.9]]])
+    assert camera.light(photo)[0, 0] == pytest.approx(3) and camera.light(photo)[0, 1] == pytest.approx(0.787, abs=1e-3)
+
+
+def test_captures_are_functions_of_photo_and_seed():
+    simulator = Simulator(largest_radius=3.0)
+    photo = torch.rand(3, 40 + 2 * simulator.margin, 44 + 2 * simulator.margin)
+    first, again, other = (simulator(photo, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.y, again.y) and torch.equal(first.radius_map, again.radius_map)
+    assert not torch.equal(first.y, other.y)
+    assert first.y.shape == (3, 40, 44) and first.radius_map.shape == (1, 40, 44)
+    assert torch.equal(first.x, photo[:, simulator.margin : -simulator.margin, simulator.margin : -simulator.margin])
+    assert torch.equal((255 * first.y).round() / 255, first.y)
+    assert float(first.radius_map.min()) >= 0 and float(first.radius_map.max()) <= 3
+    with pytest.raises(ValueError, match="larger than"):
+        simulator(photo[:, :10], np.random.default_rng(0))
+
+
+def test_matched_captures_keep_to_the_restorers_world():
+    simulator = Simulator(largest_radius=3.0, matched=True)
+    photo = torch.rand(3, 32 + 2 * simulator.margin, 32 + 2 * simulator.margin)
+    capture = simulator(photo, np.random.default_rng(5))
+    assert capture.aperture == Aperture() and not capture.camera.linear and capture.camera.jpeg_quality is None
