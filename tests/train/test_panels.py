@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from photos import find_photos
-from train.panels import DENOISING_SIGMAS, denoising_pictures, denoising_psnr, held_out_crops, sample_pictures
+from train.panels import DENOISING_SIGMAS, denoising_pictures, denoising_psnr, ema_gap, held_out_crops, sample_pictures
 
 
 class _Gaussian(nn.Module):
@@ -51,6 +51,16 @@ def test_psnr_of_a_network_that_does_nothing_is_that_of_the_noise():
     assert list(values) == [f"denoising_psnr/{sigma}" for sigma in DENOISING_SIGMAS]
     for sigma in DENOISING_SIGMAS:
         assert values[f"denoising_psnr/{sigma}"] == pytest.approx(20 * math.log10(2 / sigma), abs=0.15)
+
+
+def test_gain_of_averaging_is_average_minus_raw():
+    average = {f"denoising_psnr/{sigma}": 30.0 + sigma for sigma in DENOISING_SIGMAS}
+    raw = {f"denoising_psnr/{sigma}": 29.0 - sigma for sigma in DENOISING_SIGMAS}
+    entries = ema_gap(average, raw)
+    assert len(entries) == 12 and not entries.keys() & average.keys()
+    for sigma in DENOISING_SIGMAS:
+        assert entries[f"denoising_psnr_raw/{sigma}"] == 29.0 - sigma
+        assert entries[f"denoising_psnr_ema_gain/{sigma}"] == pytest.approx(1 + 2 * sigma)
 
 
 def test_held_out_crops_are_the_centres(photos, tmp_path):

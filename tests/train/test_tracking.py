@@ -119,7 +119,8 @@ def test_online_runs_resume_and_repeat_no_step(wandb, tmp_path):
     _run(config, first=3, last=8)
     assert first.started[0]["id"] == second.started[0]["id"] and second.started[0]["resume"] == "allow"
     assert first.started[0]["group"] == second.started[0]["group"]
-    assert {values["step"] for values in second.logged} == {6, 7, 8}
+    # Step 6 again, for its pictures may be missing; figures and pictures of each.
+    assert [values["step"] for values in second.logged] == [6, 6, 7, 7, 8, 8]
     assert [line["step"] for line in _lines(tmp_path / "run")] == list(range(1, 9))
     # Another run in a folder of the same name is another group.
     (tmp_path / "elsewhere").mkdir()
