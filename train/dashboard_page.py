@@ -67,10 +67,11 @@ def write_dashboard(path: str | Path, runs: Sequence[RunLog], *, link_pictures: 
 def _chart_cards(chart: Chart, runs: Sequence[RunLog]) -> list[str]:
     """One card for all curves of a single run, or one for each curve of several."""
     if len(runs) == 1:
-        spread = (_LEVELS - 1) / max(1, len(chart.curves) - 1)
-        styles = ["run-0"] if len(chart.curves) == 1 else [f"level-{round(i * spread)}" for i in range(_LEVELS)]
+        logged = [(key, name) for key, name in chart.curves if runs[0].series(key)]
+        spread = (_LEVELS - 1) / max(1, len(logged) - 1)
+        styles = ["run-0"] if len(logged) == 1 else [f"level-{round(i * spread)}" for i in range(_LEVELS)]
         plots = [(chart.title, [
-            Curve(name, style, runs[0].series(key)) for (key, name), style in zip(chart.curves, styles, strict=False)
+            Curve(name, style, runs[0].series(key)) for (key, name), style in zip(logged, styles, strict=False)
         ])]  # fmt: skip
     else:
         plots = [

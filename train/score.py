@@ -193,7 +193,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
             )  # fmt: skip
             state.forget_losses()
             by_noise.forget()
-            started, counted_from = time.monotonic(), state.step
         if (state.step % run.panel_every == 0 or last) and accelerator.is_main_process:
             raw = denoising_psnr(network, held_out, run.seed)
             with averaged_weights(averages, network):
@@ -217,6 +216,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
                 with averaged_weights(averages, network), TemporaryDirectory() as folder:
                     export_pipeline(network, Path(folder) / "export")
                     tracker.weights(state.step, Path(folder) / "export", final=False)
+        if logs:
+            # Only now: panels and checkpoints are no part of the speed.
+            started, counted_from = time.monotonic(), state.step
     progress.close()
     if accelerator.is_main_process:
         with averaged_weights(averages, network):
