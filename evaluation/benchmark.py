@@ -147,6 +147,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
 def _measure(config, listed, methods, columns, scoring, folder, done, device, *, shows) -> None:  # noqa: ANN001
     """Measures every column of every capture of this process that has no row yet."""
     import time
+    from dataclasses import replace
 
     import torch
     from tqdm import tqdm
@@ -175,7 +176,7 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
             given = capture.radius_map.to(device) if map_source == "true" else None
             memory.reset()
             start = time.perf_counter()
-            restored = methods[name](capture, given, generator)
+            restored = methods[name](replace(capture, y=capture.y.to(device)), given, generator)
             image = restored.image.float().cpu()
             seconds = time.perf_counter() - start
             peak = memory.mib()
