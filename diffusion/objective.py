@@ -75,9 +75,13 @@ class DenoisingScoreMatching(nn.Module):
         self.uncertainty = uncertainty
         self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def compile_network(self) -> None:
-        """Compiles the network for this loss by torch.compile; called on its own, it stays as it is."""
-        self._compiled = torch.compile(self.network.forward)
+    def compile_network(self, backend: str = "inductor") -> None:
+        """Compiles the network for this loss; called on its own, it stays as it is.
+
+        Args:
+            backend: Of torch.compile. The default needs a C++ compiler on the CPU.
+        """
+        self._compiled = torch.compile(self.network.forward, backend=backend)
 
     def forward(self, x: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and mean squared denoising errors of photos.

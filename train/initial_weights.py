@@ -34,8 +34,11 @@ def start_from(network: ScoreNetwork, name: str | Path) -> int:
         folder = checked_folder(folder) / "score_network"
     saved = _saved_network(folder)
     for key in ("channels", "embedding", "sigma_data"):
-        theirs, ours = saved.config[key], network.config[key]
-        if list(theirs) != list(ours) if key == "channels" else theirs != ours:
+        # Tuples come back from JSON as lists.
+        theirs, ours = (
+            list(value) if key == "channels" else value for value in (saved.config[key], network.config[key])
+        )
+        if theirs != ours:
             raise ValueError(f"cannot start from {folder}: network.{key} is {theirs} there and {ours} here")
     if any(theirs > ours for theirs, ours in zip(saved.depths, network.depths, strict=True)):
         raise ValueError(

@@ -1,0 +1,98 @@
+"""Other objectives, and other ways to compute the same steps."""
+
+import pytest
+import torch
+from training_runs import log_lines, settings, weights
+
+from diffusion import DenoisingScoreMatching, EDMWeighting, NoiseLevels, ScoreNetwork
+from photos import find_photos
+from train import score
+from train.data_config import DataConfig
+from train.sharp_photos import SharpPatches, StepSampler
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """A run with the default objective, in the plain way."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert score.main(settings(photos, folder)) == 0
+    return folder
+
+
+def _losses(folder):
+    return [line["loss"] for line in log_lines(folder) if "loss" in line]
+
+
+def test_gradient_checkpointing_trains_the_same(whole, photos, tmp_path):
+    assert score.main(settings(photos, tmp_path / "run", "run.gradient_checkpointing=true")) == 0
+    assert _losses(tmp_path / "run") == pytest.approx(_losses(whole), rel=1e-5)
+    ours, theirs = weights(tmp_path / "run", 8), weights(whole, 8)
+    for name in theirs:
+        if name.startswith("weights"):
+            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=2e-5)
+
+
+def test_learned_uncertainty_is_trained_and_kept_and_not_exported(whole, photos, tmp_path):
+    run = tmp_path / "run"
+    assert score.main(settings(photos, run, "objective.weighting=uncertainty", "run.log_every=1")) == 0
+    ours, theirs = weights(run, 8), weights(whole, 8)
+    learned = {name for name in ours if name.startswith("weights.uncertainty")}
+    assert {"weights.uncertainty.weight", "weights.uncertainty.bias"} < learned
+    assert ours["weights.uncertainty.bias"].abs() > 0
+    # It is neither averaged nor exported; the network is trained otherwise with it.
+    assert [n for n in ours if n.startswith("average")] == [n for n in theirs if n.startswith("average")]
+    assert not torch.equal(ours["weights.network.head.weight"], theirs["weights.network.head.weight"])
+    # At first u = 0, which is the plain loss.
+    assert _losses(run)[0] == pytest.approx(1, abs=0.7)
+    losses = [line for line in log_lines(run) if "loss" in line]
+    # The log by noise level shows the weighted error, so that runs compare.
+    bins = [value for name, value in losses[0].items() if name.startswith("loss_by_sigma")]
+    assert min(bins) <= losses[0]["loss"] <= max(bins)
+
+
+@pytest.mark.parametrize("sde", ["ve", "vp", "sub-vp"])
+def test_likelihood_is_an_objective(photos, tmp_path, sde):
+    options = ["objective.weighting=likelihood", f"objective.sde={sde}", "optim.steps=2"]
+    assert score.main(settings(photos, tmp_path / "run", *options)) == 0
+    losses = _losses(tmp_path / "run")
+    assert all(0 < loss < 10 for loss in losses)
+
+
+def test_objectives_that_do_not_fit_are_refused(photos, tmp_path, capsys):
+    assert score.main(settings(photos, tmp_path / "run", "objective.sde=vp")) == 2
+    assert "belong to objective.weighting=likelihood" in capsys.readouterr().err
+    options = ["objective.weighting=likelihood", "objective.sde=vp", "noise.sigma_max=999"]
+    assert score.main(settings(photos, tmp_path / "run", *options)) == 1
+    assert "sigma_max must be at most" in capsys.readouterr().err
+
+
+def test_strata_of_the_noise_levels_are_shared_by_processes(photos):
+    batch, world, levels = 8, 2, NoiseLevels()
+    patches = SharpPatches(find_photos(photos), DataConfig(root=str(photos), patch=16), 0, batch)
+    dealt = [list(StepSampler(3, 4, batch, rank, world)) for rank in range(world)]
+    shares = [levels(torch.stack([patches[number]["quantile"] for number in numbers])) for numbers in dealt]
+    # One level in each interval of probability 1 / batch over both processes, every other one in each of them.
+    strata = [(torch.special.ndtr((s.log() - levels.log_mean) / levels.log_std) * batch).floor() for s in shares]
+    assert torch.equal(torch.cat(strata).sort().values, torch.arange(float(batch)))
+    assert [share.sort().values.diff().unique().tolist() for share in strata] == [[2.0], [2.0]]
+
+
+def test_compiled_network_has_the_same_loss_and_gradient():
+    # Traced forwards and backwards as for any backend; this one needs no compiler.
+    torch.manual_seed(0)
+    network = ScoreNetwork(channels=(8,), blocks=1, embedding=16).to(memory_format=torch.channels_last)
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    x, noise = torch.randn(2, 2, 3, 16, 16)
+    sigma = torch.tensor([0.05, 0.7])
+    results = []
+    for compiled in (False, True):
+        objective = DenoisingScoreMatching(network, EDMWeighting(NoiseLevels(), 0.5))
+        if compiled:
+            objective.compile_network("aot_eager")
+        network.zero_grad()
+        loss, _ = objective(x, noise, sigma)
+        loss.sum().backward()
+        results.append([loss.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)])
+        assert set(objective.state_dict()) == {f"network.{name}" for name in network.state_dict()}
+    for plain, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-4)
