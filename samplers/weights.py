@@ -2,8 +2,8 @@
 
 A folder of weights holds model_index.json, score_network/{config.json, *.safetensors} and
 sde/scheduler_config.json, as `DefocusDeblurPipeline.save_pretrained` writes them, and optionally
-SHA256SUMS. diffusers itself passes over unknown keys and missing tensors and looks for missing files
-in the network; here each of these is an error of one sentence.
+defocus_map/{config.json, *.safetensors} and SHA256SUMS. diffusers itself passes over unknown keys and
+missing tensors and looks for missing files in the network; here each of these is an error of one sentence.
 """
 
 import difflib
@@ -86,25 +86,30 @@ def _check_sums(folder: Path) -> None:
 
 
 def _check_components(folder: Path, index: dict) -> None:
-    import diffusion
-    from diffusion import ScoreNetwork
+    from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
+    from optics.defocus_map.network import DefocusMapNetwork
 
     # What model_index.json names is imported by diffusers: only these classes may be.
-    families = {"score_network": ("ScoreNetwork",), "sde": ("VESDE", "VPSDE", "SubVPSDE")}
+    families = {
+        "score_network": (ScoreNetwork,), "sde": (VESDE, VPSDE, SubVPSDE), "defocus_map": (DefocusMapNetwork,),
+    }  # fmt: skip
     if unknown := [key for key in index if not key.startswith("_") and key not in families]:
         raise WeightsError(f"{folder / 'model_index.json'}: expected {', '.join(families)}, got {unknown[0]!r} as well")
+    # Saved without a network for the map, or before there was one.
+    if index.get("defocus_map") in (None, [None, None]):
+        del families["defocus_map"]
     classes = {}
-    for part, names in families.items():
-        known = {(getattr(diffusion, name).__module__, name): getattr(diffusion, name) for name in names}
+    for part, members in families.items():
+        known = {(member.__module__, member.__name__): member for member in members}
         entry = index.get(part)
         if not isinstance(entry, list) or tuple(map(str, entry)) not in known:
             expected = " or ".join(".".join(path) for path in known)
             raise WeightsError(f"{folder / 'model_index.json'}: expected {expected} as {part}, got {entry!r}")
         classes[part] = known[tuple(entry)]
 
-    _checked_config(folder / "sde" / "scheduler_config.json", classes["sde"])
-    values = _checked_config(folder / "score_network" / "config.json", ScoreNetwork)
-    _check_tensors(folder / "score_network", values)
+    _checked_config(folder / "sde" / "scheduler_config.json", classes.pop("sde"))
+    for part, cls in classes.items():
+        _check_tensors(folder / part, cls, _checked_config(folder / part / "config.json", cls))
 
 
 def _checked_config(file: Path, cls: type) -> dict:
@@ -131,13 +136,11 @@ def _checked_config(file: Path, cls: type) -> dict:
     return values
 
 
-def _check_tensors(folder: Path, values: dict) -> None:
-    """Compares names and shapes of the saved tensors with the network's."""
+def _check_tensors(folder: Path, cls: type, values: dict) -> None:
+    """Compares names and shapes of the saved tensors with those of a network of that class."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-
-    from diffusion import ScoreNetwork
 
     file = folder / TENSORS
     if not file.is_file():
@@ -149,7 +152,7 @@ def _check_tensors(folder: Path, values: dict) -> None:
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{file}: expected a whole safetensors file, got a damaged one ({error})") from None
     with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in ScoreNetwork(**values).state_dict().items()}
+        expected = {name: tuple(tensor.shape) for name, tensor in cls(**values).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != expected:
         name = next(name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name))

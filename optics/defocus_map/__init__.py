@@ -2,5 +2,6 @@
 
 from optics.defocus_map.evidence import EvidenceEstimator
 from optics.defocus_map.guided_filter import guided_filter
+from optics.defocus_map.learned import FusedEstimator, LearnedEstimator
 
-__all__ = ["EvidenceEstimator", "guided_filter"]
+__all__ = ["EvidenceEstimator", "FusedEstimator", "LearnedEstimator", "guided_filter"]

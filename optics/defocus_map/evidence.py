@@ -16,6 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from optics.defocus_map.guided_filter import box_mean, guided_filter
+from optics.defocus_map.posterior import (
+    bin_edges,
+    candidate_radii,
+    check_capture,
+    enlarge,
+    leave_sharp_alone,
+    quantile_radius,
+)  # fmt: skip
 from optics.defocus_map.spectra import local_log_likelihood, luma
 from optics.noise import estimate_noise_std
 
@@ -71,11 +79,8 @@ class EvidenceEstimator:
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """Candidate radii in pixels, K increasing values from 0: a quarter pixel apart, 8 % from 3 px on."""
-        radii = [0.0]
-        while radii[-1] < self.largest_radius:
-            radii.append(min(radii[-1] + max(0.25, 0.08 * radii[-1]), self.largest_radius))
-        return tuple(radii)
+        """Candidate radii in pixels, K increasing values from 0, see `candidate_radii`."""
+        return candidate_radii(self.largest_radius)
 
     @torch.no_grad()
     def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
@@ -93,9 +98,9 @@ class EvidenceEstimator:
             ValueError: If y has another shape or is not finite.
         """
         radius, confidence = self._read(self.evidence(y, noise_std))
-        radius, confidence = (_enlarge(cells, y.shape[-2:]) for cells in (radius, confidence))
+        radius, confidence = (enlarge(cells, y.shape[-2:], _CELL) for cells in (radius, confidence))
         radius = guided_filter(luma(y.float()), radius, _CELL // 2, _EDGE_VARIANCE)
-        return _leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence
+        return leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence
 
     @torch.no_grad()
     def evidence(self, y: Tensor, noise_std: float | None = None) -> Tensor:
@@ -111,10 +116,7 @@ class EvidenceEstimator:
         Raises:
             ValueError: If y has another shape or is not finite.
         """
-        if y.dim() != 4 or len(y) != 1 or y.numel() == 0:
-            raise ValueError(f"y must have shape (1, C, H, W), got {tuple(y.shape)}")
-        if not torch.isfinite(y).all():
-            raise ValueError("y must be finite")
+        check_capture(y)
         y = y.float()
         noise_std = max(estimate_noise_std(y) if noise_std is None else noise_std, self.least_noise)
         # Independent noise of three channels averages out to two thirds in their weighted sum.
@@ -128,7 +130,7 @@ class EvidenceEstimator:
 
         # The wide neighbourhood needs half as many cells.
         wide = box_mean(bounded(_WIDE_WINDOW, 2 * _CELL), _WIDE // 2)
-        evidence = self.wide_weight * _enlarge(wide, guide.shape[-2:], 2)
+        evidence = self.wide_weight * enlarge(wide, guide.shape[-2:], 2)
         for window, weight in zip((2 * _CELL, 4 * _CELL), self.near_weights, strict=True):
             evidence += weight * guided_filter(guide, bounded(window, _CELL), _NEAR, _EDGE_VARIANCE)
         return evidence
@@ -136,11 +138,11 @@ class EvidenceEstimator:
     def _read(self, evidence: Tensor) -> tuple[Tensor, Tensor]:
         """Quantile of the posterior, and how much of the likelihood lies near it: two of (1, 1, h, w)."""
         radii = evidence.new_tensor(self.radii)
-        edges = torch.cat([radii[:1], (radii[1:] + radii[:-1]) / 2, radii[-1:]])
+        edges = bin_edges(radii)
         width = edges.diff()
         prior = self.sharp_prior * (radii <= 1) - self.prior_slope * radii
         posterior = torch.softmax(evidence + (width.log() + prior)[:, None, None], 1)
-        radius = _quantile(posterior, edges, self.quantile)
+        radius = quantile_radius(posterior, edges, self.quantile)
         # Without the prior, so that what is not seen is not believed.
         likelihood = torch.softmax(evidence + width.log()[:, None, None], 1)
         tolerance = (0.15 * radius).clamp(min=1)
@@ -148,25 +150,3 @@ class EvidenceEstimator:
         chance = (near * width[:, None, None]).sum(1, keepdim=True) / width.sum()
         found = (near * likelihood).sum(1, keepdim=True)
         return radius, ((found - chance) / (1 - chance).clamp(min=1e-6)).clamp(0, 1)
-
-
-def _quantile(probability: Tensor, edges: Tensor, quantile: float) -> Tensor:
-    """Quantile of histograms over bins between the edges: (1, K, h, w), (K + 1,) -> (1, 1, h, w)."""
-    cumulative = probability.cumsum(1)
-    index = (cumulative < quantile).sum(1, keepdim=True).clamp(max=probability.shape[1] - 1)
-    mass = probability.gather(1, index)
-    below = cumulative.gather(1, index) - mass
-    fraction = ((quantile - below) / mass.clamp(min=1e-9)).clamp(0, 1)
-    return edges[index] + fraction * (edges[index + 1] - edges[index])
-
-
-def _enlarge(cells: Tensor, size: tuple[int, int], factor: int = _CELL) -> Tensor:
-    """Cells to pixels, linearly between the cells' centres: (1, K, h, w) -> (1, K, H, W)."""
-    pixels = F.interpolate(cells, scale_factor=factor, mode="bilinear", align_corners=False)
-    return pixels[..., : size[0], : size[1]].contiguous()
-
-
-def _leave_sharp_alone(radius: Tensor) -> Tensor:
-    """Sets radii below 0.8 px to 0, and closes the gap by 1.2 px: smaller blur cannot be told from none."""
-    low, high = 0.8, 1.2
-    return torch.where(radius < high, high * ((radius - low) / (high - low)).clamp(min=0), radius)

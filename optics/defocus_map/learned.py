@@ -1,0 +1,166 @@
+"""Blind estimation of a defocus map by a network, alone or together with the evidence of local spectra.
+
+The network has met many lenses, cameras and files in simulation, and knows what edges look like; the
+evidence knows one model of the blur and follows it to a tenth of a pixel where it holds. Their log-linear
+fusion
+
+    p(r | y)  ~  p_network(r | y)^a  exp(b E(r)),    E the volume of `EvidenceEstimator.evidence`
+
+(a logarithmic opinion pool) keeps the sharper of two opinions that agree, and lets the network veto radii
+that only a wrong model finds.
+
+References:
+    Heskes, Selecting Weighting Factors in Logarithmic Opinion Pools, NIPS 1997.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from optics.defocus_map.evidence import EvidenceEstimator
+from optics.defocus_map.guided_filter import guided_filter
+from optics.defocus_map.posterior import (
+    bin_edges,
+    check_capture,
+    enlarge,
+    leave_sharp_alone,
+    mass_between,
+    quantile_radius,
+)  # fmt: skip
+from optics.defocus_map.spectra import luma
+
+if TYPE_CHECKING:
+    from optics.defocus_map.network import DefocusMapNetwork
+
+__all__ = ["FusedEstimator", "LearnedEstimator", "read_posterior"]
+
+_CELL = 4  # pixels, as of the network
+_NEAR = 4  # pixels; the guided filter's windows
+_EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
+_UNKNOWN = 0.4  # confidence below which a radius is not acted upon
+
+
+@dataclass(frozen=True)
+class LearnedEstimator:
+    """Estimates blur radius and confidence for every pixel of a capture by a network alone.
+
+    Attributes:
+        network: A `DefocusMapNetwork`, on the device that does the work.
+        quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
+        tile: Side of the network's tiles in pixels.
+    """
+
+    network: "DefocusMapNetwork"
+    quantile: float = 0.42
+    tile: int = 1024
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile < 1:
+            raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
+        """Estimates the defocus map of a capture.
+
+        Args:
+            y: Capture in [0, 1], shape (1, C, H, W), of any size; C is 3, or else its mean is taken for grey.
+            noise_std: Part of the contract of estimators; the network sees the noise itself.
+
+        Returns:
+            Blur radius in pixels of y, 0 where it is below about 1 px or unknown, and the probability that it is
+            right to half a pixel or 20 %; both (1, 1, H, W), float32.
+
+        Raises:
+            ValueError: If y has another shape or is not finite.
+        """
+        return read_posterior(y, self.posterior(y), self.network.radii, self.quantile)
+
+    @torch.no_grad()
+    def posterior(self, y: Tensor) -> Tensor:
+        """Log-probabilities of the network's radii in cells of 4 x 4 px, shape (1, K, ceil(H / 4), ceil(W / 4)).
+
+        Raises:
+            ValueError: If y has another shape or is not finite.
+        """
+        check_capture(y)
+        colours = y.float() if y.shape[1] == 3 else luma(y.float()).expand(-1, 3, -1, -1)
+        return self.network.tiled(colours, self.tile)
+
+
+@dataclass(frozen=True)
+class FusedEstimator:
+    """Estimates blur radius and confidence from a network and the evidence of local spectra together.
+
+    Attributes:
+        learned: The network's part.
+        evidence: The evidence's part; its largest radius is that of the network.
+        network_weight: The exponent a.
+        evidence_weight: The factor b.
+        quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
+    """
+
+    learned: LearnedEstimator
+    evidence: EvidenceEstimator = EvidenceEstimator()
+    network_weight: float = 1.0
+    evidence_weight: float = 0.5
+    quantile: float = 0.42
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quantile < 1:
+            raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
+        if self.network_weight < 0 or self.evidence_weight < 0:
+            raise ValueError(
+                f"weights must not be negative, got {self.network_weight} of the network and {self.evidence_weight} "
+                "of the evidence"
+            )
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
+        """Estimates the defocus map of a capture.
+
+        Args:
+            y: Capture in [0, 1], shape (1, C, H, W), of any size.
+            noise_std: Noise of a channel in [0, 1] units; measured by `estimate_noise_std` if not given.
+
+        Returns:
+            Blur radius and confidence, as of `LearnedEstimator`.
+
+        Raises:
+            ValueError: If y has another shape or is not finite.
+        """
+        return read_posterior(y, self.posterior(y, noise_std), self.learned.network.radii, self.quantile)
+
+    @torch.no_grad()
+    def posterior(self, y: Tensor, noise_std: float | None = None) -> Tensor:
+        """Log-probabilities of the network's radii in cells of 4 x 4 px, shape (1, K, ceil(H / 4), ceil(W / 4))."""
+        network = self.learned.posterior(y)
+        # The candidates of both are then the same.
+        estimator = replace(self.evidence, largest_radius=self.learned.network.radii[-1])
+        evidence = enlarge(estimator.evidence(y, noise_std), network.shape[-2:], 2)
+        return torch.log_softmax(self.network_weight * network + self.evidence_weight * evidence.to(network), 1)
+
+
+def read_posterior(
+    y: Tensor, posterior: Tensor, radii: tuple[float, ...], quantile: float
+) -> tuple[Tensor, Tensor]:
+    """The map that log-probabilities in cells of 4 x 4 px stand for.
+
+    Args:
+        y: Capture in [0, 1], shape (1, C, H, W).
+        posterior: Shape (1, K, ceil(H / 4), ceil(W / 4)).
+        radii: K candidate radii in pixels.
+        quantile: Of the posterior, which is the estimate.
+
+    Returns:
+        Radius in pixels and confidence in [0, 1], both (1, 1, H, W), float32.
+    """
+    edges = bin_edges(posterior.new_tensor(radii))
+    probability = posterior.exp()
+    radius = quantile_radius(probability, edges, quantile)
+    tolerance = (0.2 * radius).clamp(min=0.5)
+    confidence = mass_between(probability, edges, radius - tolerance, radius + tolerance).clamp(0, 1)
+    radius, confidence = (enlarge(cells, y.shape[-2:], _CELL) for cells in (radius, confidence))
+    radius = guided_filter(luma(y.float()), radius, _NEAR, _EDGE_VARIANCE).clamp(min=0)
+    return leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence

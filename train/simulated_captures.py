@@ -1,0 +1,194 @@
+"""Simulated captures with their radius maps to train on, each a pure function of (seed, number).
+
+A capture costs more than a training step makes of it, so captures are simulated when they are first needed,
+kept in a folder and used again: sample n takes one of the first n / reuse + 1 captures, and of no more than there
+are to be. Which one, which part of it and how it is turned depends on (seed, n) alone, and what a capture is
+on (seed, its number) alone: a run resumes exactly, on any number of workers and processes, whatever is in
+the folder.
+
+The folder holds `capture_N.bin`: the 8-bit picture (3, S, S), then the radii in pixels (S, S) as float16.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from optics.simulation import Simulator
+from photos.files import replacing
+from train.changes import changeable
+from train.data_config import DataConfig
+from train.patches import draw_patch
+from train.photo_cache import CachedPhotos, PhotosInMemory
+from train.photo_choice import choose_photos
+
+__all__ = ["SimulatedCaptures", "SimulationConfig", "open_captures", "turned"]
+
+_FAINTEST, _FAINT = 0.0, 0.12  # share of its contrast that a faint photo keeps
+
+
+@dataclass
+class SimulationConfig:
+    """What captures are simulated.
+
+    Attributes:
+        side: Side of a capture in pixels, at least that of a training patch.
+        captures: Number of different captures; fewer are simulated where a run is short.
+        reuse: Training samples for each new capture, until there are all.
+        matched: Share of captures that keep to the restorer's world: one layer, disks, white noise, sRGB values.
+        faint: Share of captures of photos with little contrast or none: what cannot be seen is to be unknown.
+        largest_radius: In pixels.
+        folder: Where captures are kept, for several runs of the same photos and seed; `captures` in the run's own
+            folder if null.
+    """
+
+    side: int = 160
+    captures: int = 6000
+    reuse: int = 16
+    matched: float = 0.3
+    faint: float = 0.06
+    largest_radius: float = 8.0
+    folder: str | None = changeable(None)
+
+    def __post_init__(self) -> None:
+        def require(condition: bool, key: str, expectation: str) -> None:
+            if not condition:
+                raise ValueError(f"simulation.{key} must be {expectation}, got {getattr(self, key)}")
+
+        require(self.side >= 16, "side", "at least 16")
+        require(self.captures >= 1, "captures", "at least 1")
+        require(self.reuse >= 1, "reuse", "at least 1")
+        require(0 <= self.matched <= 1, "matched", "in [0, 1]")
+        require(0 <= self.faint <= 1, "faint", "in [0, 1]")
+        require(1 < self.largest_radius <= 16, "largest_radius", "above 1 and at most 16")
+
+    def canvas(self) -> int:
+        """Side in pixels of the part of a sharp photo that a capture needs, a multiple of 8."""
+        return 8 * math.ceil((self.side + 2 * Simulator(self.largest_radius).margin) / 8)
+
+
+class SimulatedCaptures(Dataset):
+    """Random parts of simulated captures; item n is `y` in [0, 1], (3, P, P), and `radius_map` in pixels, (1, P, P).
+
+    Args:
+        photos: Sharp photos by their number, shape (H, W, 3), 8-bit, no smaller than the canvas of a capture.
+        data: How parts are cut from photos and captures.
+        simulation: What is simulated.
+        seed: Seed of everything random.
+        batch: Samples of one optimizer step, over all processes.
+        folder: Where captures are kept; must exist.
+    """
+
+    def __init__(
+        self, photos: PhotosInMemory | CachedPhotos, data: DataConfig, simulation: SimulationConfig, seed: int,
+        batch: int, folder: Path,
+    ) -> None:  # fmt: skip
+        self.photos, self.config, self.simulation = photos, data, simulation
+        self.seed, self.batch, self.folder = seed, batch, folder
+
+    def __getitem__(self, sample: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, 0, sample])
+        newest = min(self.simulation.captures, sample // self.simulation.reuse + 1) - 1
+        # The newest first, so that all are used.
+        fresh = sample % self.simulation.reuse == 0 and newest == sample // self.simulation.reuse
+        y, radius = self.capture(newest if fresh else int(rng.integers(newest + 1)))
+        top, left = (int(rng.integers(self.simulation.side - self.config.patch + 1)) for _ in range(2))
+        rows, columns = slice(top, top + self.config.patch), slice(left, left + self.config.patch)
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        y, radius = (turned(values[:, rows, columns], turns, flip) for values in (y, radius))
+        return {
+            "y": torch.from_numpy(y.astype(np.float32) / np.float32(255)),
+            "radius_map": torch.from_numpy(radius.astype(np.float32)),
+        }  # fmt: skip
+
+    def capture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """A whole capture, from the folder or simulated: uint8 (3, S, S) and radii in pixels, float16 (1, S, S)."""
+        side = self.simulation.side
+        file = self.folder / f"capture_{number:06d}.bin"
+        if not file.is_file() or file.stat().st_size != 5 * side * side:
+            y, radius = self._simulate(number)
+            with replacing(file) as temporary:
+                temporary.write_bytes(y.tobytes() + radius.tobytes())
+            return y, radius
+        content = file.read_bytes()
+        y = np.frombuffer(content, np.uint8, 3 * side * side).reshape(3, side, side)
+        return y, np.frombuffer(content, np.float16, offset=3 * side * side).reshape(1, side, side)
+
+    def _simulate(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        settings = self.simulation
+        rng = np.random.default_rng([self.seed, 1, number])
+        cutting = replace(self.config, patch=settings.canvas())
+        patch = draw_patch(lambda rng: self.photos[int(rng.integers(len(self.photos)))], cutting, rng)
+        simulator = Simulator(settings.largest_radius, matched=bool(rng.random() < settings.matched))
+        photo = patch.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+        if rng.random() < settings.faint:
+            mean = photo.mean((1, 2), keepdims=True)
+            photo = mean + np.float32(rng.uniform(_FAINTEST, _FAINT)) * (photo - mean)
+        needed = settings.side + 2 * simulator.margin
+        capture = simulator(torch.from_numpy(photo[:, :needed, :needed].copy()), rng)
+        return (capture.y * 255).round().byte().numpy(), capture.radius_map.half().numpy()
+
+
+def open_captures(
+    data: DataConfig, simulation: SimulationConfig, seed: int, batch: int, folder: Path, report: Callable[[str], None]
+) -> tuple[SimulatedCaptures, SimulatedCaptures]:
+    """Opens the training captures and those of held-out photos.
+
+    Args:
+        data: Where the sharp photos are and how parts are cut.
+        simulation: What is simulated.
+        seed: Seed of everything random.
+        batch: Samples of one optimizer step, over all processes.
+        folder: Where captures are kept; made if it is missing.
+        report: Told once what photos are left out and what is cached.
+
+    Raises:
+        ValueError: If there are no photos to train on, or the folder holds captures of others.
+    """
+    if simulation.side < data.patch:
+        raise ValueError(f"simulation.side must be at least data.patch={data.patch}, got {simulation.side}")
+    training, held_out = choose_photos(replace(data, patch=simulation.canvas()), report)
+    opened = []
+    for files, name in ((training, "training"), (held_out, "held_out")):
+        in_memory = data.cache is None
+        photos = PhotosInMemory(files, data.cache_gib) if in_memory else CachedPhotos(files, Path(data.cache))
+        place = folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        _claim(place, files, data, simulation, seed)
+        opened.append(SimulatedCaptures(photos, data, simulation, seed, batch, place))
+    return opened[0], opened[1]
+
+
+def turned(values: np.ndarray, turns: int, flip: bool) -> np.ndarray:
+    """Mirrors a picture and turns it by quarter turns: (C, P, P) -> (C, P, P)."""
+    values = values[:, :, ::-1] if flip else values
+    return np.ascontiguousarray(np.rot90(values, turns, axes=(1, 2)))
+
+
+def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: SimulationConfig, seed: int) -> None:
+    """Notes what the captures of a folder are made of, or finds that they are made of the same."""
+    made_by = asdict(simulation)
+    # What says which captures are used, not what they are.
+    for key in ("captures", "reuse", "folder"):
+        del made_by[key]
+    cutting = ("min_scale", "full_size", "min_contrast", "max_smoothness", "keep_rejected")
+    made_by |= {key: getattr(data, key) for key in cutting}
+    content = {"seed": seed, "photos": [file.as_posix() for file in files], **made_by}
+    note = folder / "captures.json"
+    if not note.exists():
+        with replacing(note) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        found = {}
+    changed = [key for key, value in content.items() if found.get(key) != value]
+    if changed:
+        raise ValueError(f"{folder}: expected captures of this run, got those of another {', '.join(changed)}")
