@@ -89,6 +89,9 @@ class PowerAverages:
         Args:
             folder: Where; made if it is missing.
             names: Names of the parameters.
+
+        Raises:
+            OSError: If the file cannot be written, the disk being full for example.
         """
         folder.mkdir(exist_ok=True)
         names = list(names)
@@ -99,7 +102,11 @@ class PowerAverages:
         }
         final = folder / f"step_{self.step:08d}.safetensors"
         partial = final.with_name(final.name + ".part")
-        save_file(tensors, partial, {"step": str(self.step), "lengths": json.dumps(self.lengths)})
+        try:
+            save_file(tensors, partial, {"step": str(self.step), "lengths": json.dumps(self.lengths)})
+        except SafetensorError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(f"cannot write {final}: {error}") from error
         partial.replace(final)
 
 

@@ -89,7 +89,7 @@ def resume(accelerator: Accelerator, run_dir: Path) -> Path | None:
     if accelerator.is_main_process:
         choice = list(newest_whole_checkpoint(run_dir))
         for damage in choice[1]:
-            print(f"train/score.py: warning: {damage}; it is passed over", file=sys.stderr)
+            print(f"warning: {damage}; it is passed over", file=sys.stderr)
     checkpoint = broadcast_object_list(choice)[0]
     if checkpoint is None:
         return None
@@ -123,12 +123,13 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
                 shutil.rmtree(final)
             os.replace(partial, final)
     except OSError as error:
+        free = shutil.disk_usage(run_dir).free / 2**20
         shutil.rmtree(partial, ignore_errors=True)
         older = find_checkpoints(run_dir)
         left = f"the last good one is {older[-1]}" if older else "there is none yet"
         raise OSError(
             f"cannot write the checkpoint {final}: {error.strerror or error} "
-            f"({shutil.disk_usage(run_dir).free / 2**20:.0f} MiB free); {left}"
+            f"({free:.0f} MiB free); {left}"
         ) from error
     if accelerator.is_main_process:
         for old in find_checkpoints(run_dir)[:-keep]:
@@ -140,8 +141,8 @@ def _write(accelerator: Accelerator, folder: Path) -> None:
     try:
         accelerator.save_state(str(folder))
     except (RuntimeError, SafetensorError) as error:
-        # How torch and safetensors report that a file could not be written.
-        raise OSError(str(error).partition("\n")[0]) from error
+        # What torch and safetensors raise where a file cannot be written.
+        raise OSError(f"a file could not be written, {str(error).partition(chr(10))[0]}") from error
 
 
 def _write_sums(folder: Path) -> None:

@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         file, overrides = None, [file, *overrides]
 
     # Only now the slow imports: --help and usage errors answer at once.
+    from safetensors import SafetensorError
+
     from samplers.config import ConfigError, load_config
     from train.config import ScoreConfig
 
@@ -40,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"train/score.py: {error}", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
+        # The last one where weights cannot be exported, the disk being full for example.
         print(f"train/score.py: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from train.averaging import PowerAverages, averaged_weights, combine, exponent, find_snapshots, profile_weights
+from train.averaging import (
+    PowerAverages,
+    averaged_weights,
+    combine,
+    drop_snapshots_after,
+    exponent,
+    find_snapshots,
+    profile_weights,
+)
 
 
 def _walk(steps, seed=0):
@@ -150,3 +158,27 @@ def test_damaged_and_missing_snapshots_are_named(tmp_path):
     (tmp_path / "step_00000010.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="step_00000010.safetensors: expected a snapshot"):
         find_snapshots(tmp_path)
+
+
+def test_snapshot_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    from train import averaging
+
+    def full(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(averaging, "save_file", full)
+    with pytest.raises(OSError, match="cannot write .*step_00000001.safetensors: No space left on device"):
+        _tracked(_walk(1), [0.05], tmp_path, every=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_snapshots_of_the_future_and_half_written_ones_are_dropped(tmp_path):
+    _tracked(_walk(20), [0.05], tmp_path, every=5)
+    (tmp_path / "step_00000005.safetensors.part").touch()
+    drop_snapshots_after(10, tmp_path)
+    assert [snapshot.step for snapshot in find_snapshots(tmp_path)] == [5, 10]
+    assert len(list(tmp_path.iterdir())) == 2
+    drop_snapshots_after(0, tmp_path / "nowhere")

@@ -88,7 +88,7 @@ def test_full_disk_ends_the_run_and_keeps_the_last_checkpoint(whole, photos, tmp
     assert score.main(settings(photos, run)) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith(f"train/score.py: cannot write the checkpoint {checkpoint(run, 8)}: ")
-    assert ("file write failed (" if place == "torch" else "No space left on device") in message
+    assert ("file write failed" if place == "torch" else "No space left on device") in message
     assert "MiB free)" in message and f"the last good one is {checkpoint(run, 6)}" in message
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_00000006"]
     # With room again, the run goes on as if nothing had happened.
