@@ -33,6 +33,7 @@ from photos import PHOTO_SUFFIXES
 FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PRESETS = ("fast", "balanced", "best")
 PSFS = ("disk", "disk-gaussian", "gaussian")
+MAP_ESTIMATORS = ("fused", "learned", "evidence")
 LARGEST_RADIUS = 100.0
 
 
@@ -76,6 +77,7 @@ def _parser() -> Parser:
     add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
+    add("--map-estimator", choices=MAP_ESTIMATORS, help="how radii are estimated (default: the best in the weights)")
     add("--psf", choices=PSFS, default="disk", help="shape of the blur (default: disk)")
     add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
     add("--light", choices=("srgb", "linear"), default="srgb", help="where the blur mixes values (default: srgb)")
@@ -111,10 +113,12 @@ def _is_override(token: str) -> bool:
 def _check_combination(arguments: argparse.Namespace, photos: list[str], overrides: list[str]) -> None:
     if not photos:
         raise UsageError("expected at least one photo or folder, got none")
+    if arguments.map_estimator is not None and arguments.defocus_map is not None:
+        raise UsageError("--map-estimator: expected only without --defocus-map, which is used as it is")
     if arguments.method == "tv":
-        for name in ("weights", "preset", "tile"):
+        for name in ("weights", "preset", "tile", "map_estimator"):
             if getattr(arguments, name) is not None:
-                raise UsageError(f"--{name}: expected only with --method score, got --method tv")
+                raise UsageError(f"--{name.replace('_', '-')}: expected only with --method score, got --method tv")
         if overrides:
             raise UsageError(f"{overrides[0]}: expected settings only with --method score, got --method tv")
         if arguments.light != "srgb":
@@ -190,6 +194,7 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
 
     from optics import PSF_SOFTNESS
     from samplers.config import load_config
+    from samplers.map_estimators import best_estimator
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.restoring import ScoreMethod, TVMethod
     from samplers.settings import SamplerSettings, preset_file
@@ -204,10 +209,16 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     settings = load_config(SamplerSettings, preset_file(preset), [*overrides, *tile])
     device = _device(arguments.device)
     pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
+    estimator = arguments.map_estimator or best_estimator(pipeline.defocus_map)
+    if estimator != "evidence" and pipeline.defocus_map is None:
+        raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")
+    if arguments.defocus_map is None:
+        facts["map estimator"] = estimator
     facts |= {"weights": weights, "preset": preset, "seed": arguments.seed, **asdict(settings)}
     method = ScoreMethod(
-        pipeline, settings, softness=softness, light=arguments.light, noise_std=noise_std, seed=arguments.seed
-    )
+        pipeline, settings, softness=softness, light=arguments.light, noise_std=noise_std, seed=arguments.seed,
+        map_estimator=estimator,
+    )  # fmt: skip
     return method, device, facts
 
 

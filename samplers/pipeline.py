@@ -14,19 +14,17 @@ from torch import Tensor
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
 from optics import DefocusOperator, LinearLightDefocus, estimate_noise_std
-from optics.defocus_map import EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers.guidance import ProximalGuidance
+from samplers.map_estimators import map_estimator as make_estimator
 from samplers.predictor_corrector import SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
 from samplers.weights import checked_folder, quiet_diffusers
 
-__all__ = ["MAP_ESTIMATORS", "DefocusDeblurPipeline", "Restoration"]
+__all__ = ["DefocusDeblurPipeline", "Restoration"]
 
 LIGHTS = ("srgb", "linear")
-MAP_ESTIMATORS = ("fused", "learned", "evidence")
-"""How a defocus map may be estimated; the first two need a pipeline with a `defocus_map`."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             noise_std: Noise of the capture, of full range; estimated if None.
             softness: PSF shape, see `optics.psf`.
             light: Where the blur happened: `srgb` (code values as stored) or `linear` (light).
-            map_estimator: One of `MAP_ESTIMATORS`, for a capture without a map; None takes `fused` where the pipeline
-                has a `defocus_map`, and `evidence` where it has none.
+            map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is,
+                `fused` where the pipeline has a `defocus_map`.
             settings: How to sample; the defaults of `SamplerSettings` if None.
             generator: Source of randomness; a generator with seed 0 if None.
             callback: Called after each network evaluation.
@@ -118,7 +116,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         confidence = None
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
         if radius_map is None:
-            radius_map, confidence = self.map_estimator(map_estimator, softness, settings.tile)(image, noise_std)
+            estimate = make_estimator(map_estimator, self.defocus_map, softness, settings.tile)
+            radius_map, confidence = estimate(image, noise_std)
 
         if not radius_map.any():
             return Restoration(image.clone(), radius_map, confidence, noise_std, 0)
@@ -145,30 +144,6 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
         restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), radius_map.to(image).clamp(max=1))
         return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations)
-
-    def map_estimator(
-        self, name: str | None = None, softness: float = 0.0, tile: int = 1024
-    ) -> EvidenceEstimator | FusedEstimator | LearnedEstimator:
-        """An estimator of defocus maps, (capture, noise_std) -> (radius map, confidence).
-
-        Args:
-            name: One of `MAP_ESTIMATORS`; None for the best that the pipeline has.
-            softness: PSF shape that the evidence supposes, see `optics.psf`.
-            tile: Side of the network's tiles in pixels.
-
-        Raises:
-            ValueError: If the name is unknown, or needs a `defocus_map` that the pipeline has not.
-        """
-        name = name or ("evidence" if self.defocus_map is None else "fused")
-        if name not in MAP_ESTIMATORS:
-            raise ValueError(f"map_estimator must be one of {', '.join(MAP_ESTIMATORS)}, got {name!r}")
-        evidence = EvidenceEstimator(softness=softness)
-        if name == "evidence":
-            return evidence
-        if self.defocus_map is None:
-            raise ValueError(f"map_estimator {name} expects a pipeline with a defocus_map, got one without")
-        learned = LearnedEstimator(self.defocus_map, tile=tile)
-        return learned if name == "learned" else FusedEstimator(learned, evidence)
 
 
 def _check_capture(image: Tensor, radius_map: Tensor | None, light: str) -> None:

@@ -44,6 +44,7 @@ class ScoreMethod:
         light: Where the blur happened: `srgb` or `linear`.
         noise_std: Noise of the capture, of full range; estimated if None.
         seed: Of the noise.
+        map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is.
     """
 
     def __init__(
@@ -55,9 +56,12 @@ class ScoreMethod:
         light: str = "srgb",
         noise_std: float | None = None,
         seed: int = 0,
+        map_estimator: str | None = None,
     ) -> None:
         self.pipeline, self.settings, self.seed = pipeline, settings, seed
-        self.options = {"softness": softness, "light": light, "noise_std": noise_std}
+        self.options = {
+            "softness": softness, "light": light, "noise_std": noise_std, "map_estimator": map_estimator,
+        }  # fmt: skip
 
     def __call__(
         self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None

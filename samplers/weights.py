@@ -13,8 +13,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["SUMS", "TENSORS", "WeightsError", "checked_folder", "quiet_diffusers", "weights_folder"]
+if TYPE_CHECKING:
+    from optics.defocus_map.network import DefocusMapNetwork
+
+__all__ = [
+    "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_defocus_map", "quiet_diffusers", "weights_folder",
+]  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parent.parent
 TENSORS = "diffusion_pytorch_model.safetensors"
@@ -57,6 +63,35 @@ def checked_folder(name: str | Path) -> Path:
     _check_sums(folder)
     _check_components(folder, index)
     return folder
+
+
+def load_defocus_map(name: str | Path) -> "DefocusMapNetwork":
+    """The network for the map of a folder of weights, which may lack the other parts of a pipeline.
+
+    Args:
+        name: The folder that holds `defocus_map/`, see `weights_folder`.
+
+    Returns:
+        The network in single precision.
+
+    Raises:
+        WeightsError: If there is none, or anything of it is missing, damaged, unknown or of another architecture.
+    """
+    import torch
+
+    from optics.defocus_map.network import DefocusMapNetwork
+
+    folder = weights_folder(name)
+    part = folder / "defocus_map"
+    if not part.is_dir():
+        raise WeightsError(f"{folder}: expected a folder defocus_map with a network for the map, got none")
+    _check_sums(folder)
+    _check_tensors(part, DefocusMapNetwork, _checked_config(part / "config.json", DefocusMapNetwork))
+    with quiet_diffusers():
+        network = DefocusMapNetwork.from_pretrained(
+            part, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+    return network.eval()
 
 
 def _read_json(file: Path) -> dict:
