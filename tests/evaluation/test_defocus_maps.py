@@ -1,0 +1,132 @@
+"""Figures of defocus maps against other computations, and the command that measures estimators."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from fake_sets import write_png
+from scipy.stats import spearmanr
+
+from evaluation.defocus_maps import main
+from evaluation.map_figures import area_under_curve, radius_errors, rank_correlation
+from evaluation.map_protocols import PROTOCOLS
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def _photo(rng, size):
+    return rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+@pytest.fixture
+def photos(rng, tmp_path):
+    for name in "ab":
+        write_png(tmp_path / "photos" / f"{name}.png", _photo(rng, (328, 336)))
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def network(tmp_path):
+    from optics.defocus_map.network import DefocusMapNetwork
+
+    DefocusMapNetwork(channels=(4, 6), blocks=(1, 1)).save_pretrained(tmp_path / "weights" / "defocus_map")
+    return tmp_path / "weights"
+
+
+def test_rank_correlation_is_spearmans(rng):
+    a, b = rng.random((9, 13)), rng.integers(0, 5, (9, 13))
+    assert rank_correlation(a, b) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic, abs=1e-12)
+    assert rank_correlation(a, np.exp(3 * a)) == pytest.approx(1)
+    assert rank_correlation(a, -a) == pytest.approx(-1)
+    assert rank_correlation(a, np.ones_like(a)) == 0
+
+
+def test_the_area_is_the_share_of_pairs_in_the_right_order(rng):
+    values, positive = rng.integers(0, 6, 80).astype(float), rng.random(80) < 0.3
+    pairs = values[positive][:, None] - values[~positive][None]
+    expected = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    assert area_under_curve(values, positive) == pytest.approx(expected, abs=1e-12)
+    for kind in (np.zeros(80, bool), np.ones(80, bool)):
+        with pytest.raises(ValueError, match="only one kind"):
+            area_under_curve(values, kind)
+
+
+def test_errors_are_those_of_the_radius():
+    truth = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    radius = truth + torch.tensor([[[[0.5, -0.5], [2.0, 0.0]]]])
+    confidence = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+    assert radius_errors(radius, confidence, truth) == {
+        "error_px": 0.75, "bias_px": 0.5, "trusted_error_px": 0.25, "too_large": 0.25, "confidence": 0.5,
+    }  # fmt: skip
+
+
+def test_simulated_captures_are_measured_against_their_own_maps(photos, network, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["simulated", str(photos), "-o", str(out), "--weights", str(network), "--count", "1"]) == 0
+    results = json.loads((out / "defocus_maps.json").read_text())
+    assert [row["group"] for row in results["rows"][::3]] == ["ramp", "step", "constant", "mismatched"]
+    assert {row["method"] for row in results["rows"]} == {"fused", "learned", "evidence"}
+    assert results["weights_sha256"].keys() == {"defocus_map/diffusion_pytorch_model.safetensors"}
+    # A network that knows nothing leaves everything alone: the error is the mean of the true radii.
+    untold = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "learned"}
+    assert untold["ramp"] == pytest.approx(3, abs=1e-4) and untold["constant"] == pytest.approx(3)
+    told = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "evidence"}
+    assert told["constant"] < 0.5
+    printed = capsys.readouterr().out
+    assert "| evidence | error_px |" in printed and printed.strip() == (out / "defocus_maps.md").read_text().strip()
+
+
+def test_published_maps_are_compared_by_rank_whatever_their_scale_and_sign(rng, tmp_path):
+    size = (96, 112)
+    ramp = np.linspace(0, 200, size[1]).astype(np.uint8) * np.ones((size[0], 1), np.uint8)
+    for part, picture in (
+        ("blurred", rng.integers(0, 65536, size).astype(np.uint16)),
+        ("sharp", rng.integers(1, 65536, size).astype(np.uint16)), ("defocus_map", ramp),
+    ):  # fmt: skip
+        write_png(tmp_path / "pixel4_dp" / part / "1.png", picture.reshape(size))
+    (case,) = PROTOCOLS["pixel4_dp"].cases(tmp_path / "pixel4_dp", None, 1)
+    assert case.y.shape == (1, 3, 48, 56)
+    falling = torch.linspace(5, 1, 56).expand(1, 1, 48, 56).contiguous()
+    figures = case.figures(falling, torch.ones(1, 1, 48, 56))
+    assert figures["rank_correlation"] == pytest.approx(1) and figures["signed"] == pytest.approx(-1)
+    # The border does not count.
+    falling[..., :20] = 0
+    assert case.figures(falling, torch.ones(1, 1, 48, 56))["rank_correlation"] == pytest.approx(1)
+
+
+def test_masks_are_separated_by_the_radius(rng, tmp_path):
+    folder = tmp_path / "cuhk_noref"
+    mask = np.zeros((24, 32), np.uint8)
+    mask[:, 16:] = 255
+    for name, picture in (("1", mask), ("2", np.zeros_like(mask))):
+        write_png(folder / "blurred" / f"{name}.png", _photo(rng, (24, 32)))
+        write_png(folder / "mask" / f"{name}.png", picture)
+    (case,) = PROTOCOLS["cuhk"].cases(folder, None, 1)
+    assert case.name == "1"
+    radius = torch.from_numpy(mask / 100).float()[None, None]
+    assert case.figures(radius, torch.ones(1, 1, 24, 32))["area_under_curve"] == 1
+    assert case.figures(-radius, torch.ones(1, 1, 24, 32))["area_under_curve"] == 0
+    assert case.figures(0 * radius, torch.ones(1, 1, 24, 32))["area_under_curve"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["simulated", "nowhere", "-o", "out"], 1, "nowhere"),
+        (["cuhk", "photos", "-o", "out"], 1, "photos: expected"),
+        (["simulated", "photos", "-o", "out", "--weights", "nowhere"], 2, "nowhere: expected"),
+        (["simulated", "photos", "-o", "out", "--methods", "fused"], 2, "fused expects"),
+        (["simulated", "photos", "-o", "out", "--methods", "guess"], 2, "map_estimator must be one of"),
+        (["simulated", "photos", "-o", "out", "--weights", "photos"], 2, "expected a folder defocus_map"),
+    ],
+)
+def test_mistakes_are_one_line(photos, tmp_path, monkeypatch, capsys, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1 and errors.startswith("evaluation/defocus_maps.py: ") and words in errors
+    assert not (tmp_path / "out").exists()
