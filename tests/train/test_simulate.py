@@ -1,0 +1,128 @@
+"""The command that simulates captures: what it writes is a paired set, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.paired_sets import PAIRED_SETS
+from optics.scenes import thin_lens_radius
+from photos import read_map, write_map
+from train.simulate import main
+
+LENS = ["--focal-length", "50", "--f-number", "1.8", "--focus", "2", "--pixel-pitch", "60"]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    cells = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    Image.fromarray(cells.repeat(6, 0).repeat(6, 1)).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+@pytest.fixture
+def depth(tmp_path):
+    distances = np.full((60, 72), 2.0, np.float32)
+    distances[:, 36:] = 4.0
+    write_map(tmp_path / "depth.tif", distances)
+    return tmp_path / "depth.tif"
+
+
+def _refused(capsys, arguments, *words):
+    assert main([str(argument) for argument in arguments]) == 1
+    output, errors = capsys.readouterr()
+    assert output == "" and len(errors.splitlines()) == 1 and errors.startswith("train/simulate.py: ")
+    for word in words:
+        assert str(word) in errors
+
+
+def test_what_is_written_reads_back_as_a_paired_set(photo, tmp_path):
+    out = tmp_path / "set"
+    assert main([str(photo), "-o", str(out), "--count", "2", "--largest-radius", "3", "--seed", "4"]) == 0
+    pairs = PAIRED_SETS["folder"].pairs(out)
+    assert [files.name for files in pairs] == ["cat_0", "cat_1"]
+    sharp = np.asarray(Image.open(photo))
+    margin = (60 - 42) // 2
+    for files in pairs:
+        capture = PAIRED_SETS["folder"].capture(files)
+        assert capture.y.shape == (1, 3, 42, 54)
+        stored = np.rint(255 * capture.x[0].permute(1, 2, 0).numpy())
+        assert np.array_equal(stored, sharp[margin:-margin, margin:-margin])
+        radii = read_map(files.defocus_map)
+        assert radii.shape == (42, 54) and radii.min() >= 0 and radii.max() <= 3
+    first, second = (PAIRED_SETS["folder"].capture(files).y for files in pairs)
+    assert not first.equal(second)
+    note = json.loads((out / "simulation.json").read_text())
+    assert note["options"]["seed"] == 4 and note["captures"].keys() == {"cat_0", "cat_1"}
+    assert {"softness", "blades"} <= note["captures"]["cat_0"]["aperture"].keys()
+    assert {"linear", "jpeg_quality"} <= note["captures"]["cat_1"]["camera"].keys()
+
+
+def test_the_same_seed_gives_the_same_captures(photo, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert main([str(photo), "-o", str(tmp_path / name), "--largest-radius", "2", "--seed", str(seed)]) == 0
+    bytes_ = [(tmp_path / name / "blurred" / "cat.png").read_bytes() for name in "abc"]
+    assert bytes_[0] == bytes_[1] != bytes_[2]
+
+
+def test_a_depth_map_gives_the_radii_of_the_thin_lens(photo, depth, tmp_path):
+    out = tmp_path / "set"
+    assert main([str(photo), "-o", str(out), "--depth", str(depth), "--matched", *LENS]) == 0
+    radii = read_map(out / "defocus_map" / "cat.tif")
+    far = thin_lens_radius(np.array([4.0]), 2.0, 0.05, 1.8, 60e-6)[0]
+    assert 2 < far < 4
+    assert np.allclose(radii[:, :36], 0) and np.allclose(radii[:, 36:], far, rtol=1e-5)
+    blurred, sharp = (np.asarray(Image.open(out / part / "cat.png")).astype(float) for part in ("blurred", "sharp"))
+    # In focus there is noise of 0.01 alone, save where the other half's blur reaches in.
+    assert np.abs(blurred - sharp)[:, :30].std() < 3 < 15 < np.abs(blurred - sharp)[:, 42:].std()
+
+
+def test_distances_in_other_units_and_of_the_photo_before_it_was_shrunk(photo, depth, tmp_path):
+    write_map(tmp_path / "mm.tif", read_map(depth) * 1000)
+    options = ["--scale", "0.5", "--matched", *LENS]
+    assert main([str(photo), "-o", str(tmp_path / "m"), "--depth", str(depth), *options]) == 0
+    millimetres = ["--depth", str(tmp_path / "mm.tif"), "--depth-unit", "0.001"]
+    assert main([str(photo), "-o", str(tmp_path / "mm"), *millimetres, *options]) == 0
+    radii = [read_map(tmp_path / name / "defocus_map" / "cat.tif") for name in ("m", "mm")]
+    assert radii[0].shape == (30, 36) and np.allclose(*radii, rtol=1e-5)
+
+
+def test_nothing_is_overwritten(photo, tmp_path, capsys):
+    out = tmp_path / "set"
+    (out / "sharp").mkdir(parents=True)
+    (out / "sharp" / "cat.png").write_bytes(b"mine")
+    _refused(capsys, [photo, "-o", out], out / "sharp" / "cat.png", "expected no such file")
+    assert (out / "sharp" / "cat.png").read_bytes() == b"mine" and not (out / "blurred").exists()
+
+
+def test_bad_input_is_one_line(photo, depth, tmp_path, capsys):
+    out = tmp_path / "set"
+    _refused(capsys, [tmp_path / "none.png", "-o", out], "none.png", "no such file")
+    _refused(capsys, [photo, "-o", out, "--largest-radius", "20"], photo, "larger than")
+    write_map(tmp_path / "other.tif", np.ones((9, 8)))
+    _refused(capsys, [photo, "-o", out, "--depth", tmp_path / "other.tif", *LENS], "72 x 60", "8 x 9")
+    write_map(tmp_path / "zero.tif", np.zeros((60, 72)))
+    _refused(capsys, [photo, "-o", out, "--depth", tmp_path / "zero.tif", *LENS], "zero.tif", "positive distances")
+    near = [*LENS[:-4], "--focus", "0.04", *LENS[-2:]]
+    _refused(capsys, [photo, "-o", out, "--depth", depth, *near], "farther than the focal length")
+    _refused(capsys, [photo, "-o", out, "--depth", depth, *LENS[:-1], "0.5"], "up to 64 pixels")
+    (tmp_path / "more").mkdir()
+    Image.open(photo).save(tmp_path / "more" / "dog.png")
+    _refused(capsys, [photo, tmp_path / "more", "-o", out, "--depth", depth, *LENS], "expected one photo, got 2")
+    Image.open(photo).save(tmp_path / "more" / "cat.jpg")
+    _refused(capsys, [photo, tmp_path / "more", "-o", out], "a name of its own")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--focus", "2"], ["--depth", "d.tif"], ["--depth", "d.tif", *LENS, "--largest-radius", "3"],
+        ["--depth-unit", "2"], ["--count", "0"],
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_together_are_usage_errors(photo, tmp_path, options):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(photo), "-o", str(tmp_path / "set"), *options])
+    assert stopped.value.code == 2
