@@ -1,0 +1,120 @@
+"""Training of the defocus map network: resumed bit for bit, exported whole, errors in one line."""
+
+import shutil
+
+import pytest
+import torch
+from command_line import files
+from safetensors.torch import load_file
+from training_runs import PROJECT, assert_same_run, log_lines, rewind
+
+from samplers.pipeline import DefocusDeblurPipeline
+from samplers.weights import load_defocus_map
+from train.defocus_map import main
+
+SMOKE = str(PROJECT / "configs" / "defocus_map" / "smoke.yaml")
+
+
+def _settings(photos, folder, *overrides):
+    """The command line of a run of eight steps with checkpoints at steps 3, 6 and 8; later overrides win."""
+    return [
+        SMOKE, f"data.root={photos}", f"run.dir={folder}", "data.patch=16", "simulation.side=24",
+        "simulation.captures=6", "simulation.reuse=4", "simulation.largest_radius=1.5", "data.min_contrast=0",
+        "data.max_smoothness=null", "network.channels=[4,8]", "optim.batch=4", "optim.steps=8", "optim.warmup=2",
+        "run.log_every=2", "run.save_every=3", "run.probe_every=4", "run.panel_every=100", "probes=2", *overrides,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """A finished run; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(_settings(photos, folder)) == 0
+    return folder
+
+
+def test_a_resumed_run_ends_with_the_same_bits(run, photos, tmp_path):
+    copy = tmp_path / "copy"
+    # Checkpoints of steps 6 and 8 are kept; captures may be gone.
+    rewind(run, copy, 6)
+    shutil.rmtree(copy / "captures")
+    assert main(_settings(photos, copy)) == 0
+    assert_same_run(run, copy)
+
+
+def test_the_log_and_the_panels_say_how_good_maps_are(run):
+    lines = log_lines(run)
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8]
+    probes = [line for line in lines if "map/error_px" in line]
+    assert [line["step"] for line in probes] == [4, 8]
+    assert all(0 <= probe["map/right"] <= 1 and 0 <= probe["map/confidence"] <= 1 for probe in probes)
+    assert [file.name for file in (run / "panels").iterdir()] == ["maps_00000008.png"]
+
+
+def test_the_export_is_the_average_in_half_precision(run):
+    assert files(run / "export") == [
+        "SHA256SUMS", "defocus_map", "defocus_map/config.json", "defocus_map/diffusion_pytorch_model.safetensors",
+    ]  # fmt: skip
+    network = load_defocus_map(run / "export")
+    state = torch.load(run / "checkpoints" / "step_00000008" / "custom_checkpoint_1.pkl", weights_only=False)
+    for ours, average in zip(network.parameters(), state["averages"][0], strict=True):
+        assert torch.equal(ours, average.half().float())
+    stored = load_file(run / "export" / "defocus_map" / "diffusion_pytorch_model.safetensors")
+    assert all(tensor.dtype == torch.float16 for tensor in stored.values())
+    assert network.config.largest_radius == 1.5
+
+
+def test_with_a_pipeline_the_export_completes_it(photos, tmp_path):
+    from diffusion import VESDE, ScoreNetwork
+
+    old = DefocusDeblurPipeline(ScoreNetwork(channels=(4,), blocks=1, embedding=4).half(), VESDE())
+    old.save_pretrained(tmp_path / "old")
+    assert main(_settings(photos, tmp_path / "run", "optim.steps=1", f"pipeline={tmp_path / 'old'}")) == 0
+    new = DefocusDeblurPipeline.from_pretrained(tmp_path / "run" / "export")
+    assert new.defocus_map is not None
+    for ours, theirs in zip(new.score_network.parameters(), old.score_network.parameters(), strict=True):
+        assert torch.equal(ours, theirs.float())
+
+
+def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    rewind(run, copy, 6)
+    assert main(_settings(photos, copy, "simulation.faint=0.5")) == 2
+    assert "simulation.faint was 0.06 and is now 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "words"),
+    [
+        ("data.root=nowhere", 1, "nowhere: expected"),
+        ("simulation.sid=3", 2, "simulation.side"),
+        ("network.blocks=[1]", 2, "network.blocks"),
+        ("pipeline=nowhere", 1, "nowhere: expected the folder of a saved pipeline"),
+        ("simulation.side=16", 1, "simulation.side must be at least data.patch=32"),
+    ],
+)
+def test_mistakes_are_one_line(photos, tmp_path, capsys, override, code, words):
+    extra = ["data.patch=32"] if "side=16" in override else []
+    assert main(_settings(photos, tmp_path / "run", *extra, override)) == code
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1 and words in errors and errors.startswith("train/defocus_map.py: ")
+
+
+def test_a_dry_run_writes_no_run(photos, tmp_path, capsys):
+    assert main([*_settings(photos, tmp_path / "run"), "--dry-run"]) == 0
+    assert "parameters; 6 training and 2 held-out photos" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_the_presets_are_what_they_say():
+    from optics.defocus_map.network import DefocusMapNetwork
+    from samplers.config import load_config
+    from train.defocus_map_config import DefocusMapConfig
+
+    for file in sorted((PROJECT / "configs" / "defocus_map").glob("*.yaml")):
+        config = load_config(DefocusMapConfig, file, ["data.root=a", "run.dir=b"])
+        network = DefocusMapNetwork(tuple(config.network.channels), tuple(config.network.blocks))
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert count <= 1.5e6
+        if file.stem == "small":
+            assert f"# {count / 1e6:.1f} M parameters" in file.read_text()

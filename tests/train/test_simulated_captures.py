@@ -1,0 +1,130 @@
+"""Captures to train on: the same whoever simulates them, whenever, whatever is in the folder."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from optics.simulation import Simulator
+from train.data_config import DataConfig
+from train.simulated_captures import SimulationConfig, open_captures, turned
+
+SIMULATION = dict(side=24, captures=3, reuse=2, largest_radius=1.5)
+
+
+@pytest.fixture
+def data(photos):
+    return DataConfig(root=str(photos), patch=16, holdout=2, min_contrast=0, max_smoothness=None, min_scale=1.0)
+
+
+def _open(data, folder, seed=0, **changes):
+    training, held_out = open_captures(
+        data, SimulationConfig(**SIMULATION | changes), seed, 4, folder, report=lambda line: None
+    )
+    return training, held_out
+
+
+def test_samples_are_functions_of_seed_and_number(data, tmp_path):
+    first, other = _open(data, tmp_path / "a")[0], _open(data, tmp_path / "b")[0]
+    samples = [first[number] for number in range(10)]
+    # In another order, into another folder, and again from what is there.
+    for number in reversed(range(10)):
+        for dataset in (other, first):
+            again = dataset[number]
+            assert all(torch.equal(again[key], samples[number][key]) for key in ("y", "radius_map"))
+    different = _open(data, tmp_path / "c", seed=1)[0]
+    assert not torch.equal(different[0]["y"], samples[0]["y"])
+
+
+def test_samples_are_parts_of_captures_with_their_maps(data, tmp_path):
+    training, _ = _open(data, tmp_path)
+    sample = training[5]
+    y, radius = (sample[key].numpy() for key in ("y", "radius_map"))
+    assert y.shape == (3, 16, 16) and radius.shape == (1, 16, 16)
+    found = []
+    for number in range(3):
+        whole, map_ = training.capture(number)
+        for top in range(9):
+            for left in range(9):
+                rows, columns = slice(top, top + 16), slice(left, left + 16)
+                for turns in range(4):
+                    for flip in (False, True):
+                        part = turned(whole[:, rows, columns], turns, flip)
+                        if np.array_equal(np.rint(255 * y), part):
+                            found.append(turned(map_[:, rows, columns], turns, flip))
+    assert found and any(np.array_equal(radius, map_.astype(np.float32)) for map_ in found)
+
+
+def test_new_captures_come_as_samples_need_them_and_no_more(data, tmp_path):
+    training, _ = _open(data, tmp_path)
+    counts = []
+    for number in range(12):
+        training[number]
+        counts.append(len(list((tmp_path / "training").glob("*.bin"))))
+    assert counts == [1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]
+
+
+def test_damaged_captures_are_simulated_again(data, tmp_path):
+    training, _ = _open(data, tmp_path)
+    y, radius = training.capture(1)
+    file = tmp_path / "training" / "capture_000001.bin"
+    file.write_bytes(file.read_bytes()[:-1])
+    again = training.capture(1)
+    assert np.array_equal(again[0], y) and np.array_equal(again[1], radius)
+    assert file.stat().st_size == 5 * 24 * 24
+    assert radius.dtype == np.float16 and radius.min() >= 0 and radius.max() <= 1.5
+
+
+def test_captures_of_other_photos_or_settings_are_refused(data, tmp_path):
+    _open(data, tmp_path)
+    _open(data, tmp_path, captures=50, reuse=9)
+    with pytest.raises(ValueError, match="another matched"):
+        _open(data, tmp_path, matched=0.9)
+    with pytest.raises(ValueError, match="another seed"):
+        _open(data, tmp_path, seed=3)
+    (tmp_path / "training" / "captures.json").write_text("{")
+    with pytest.raises(ValueError, match="expected captures of this run"):
+        _open(data, tmp_path)
+
+
+def test_held_out_photos_are_not_trained_on(data, photos, tmp_path):
+    _open(data, tmp_path)
+    notes = [tmp_path / part / "captures.json" for part in ("training", "held_out")]
+    used = [set(json.loads(note.read_text())["photos"]) for note in notes]
+    assert len(used[1]) == 2 and not used[0] & used[1] and len(used[0] | used[1]) == 8
+
+
+def test_matched_and_faint_shares(data, tmp_path):
+    """All faint: what little contrast is left is that of noise and of an eighth of the photo's."""
+    plain = _open(data, tmp_path / "plain", matched=1.0, faint=0.0)[0]
+    faint = _open(data, tmp_path / "faint", matched=1.0, faint=1.0)[0]
+    for number in range(3):
+        strong, weak = (captures.capture(number)[0].astype(float).std((1, 2)).max() for captures in (plain, faint))
+        assert weak < 0.2 * strong + 4
+
+
+def test_a_photo_smaller_than_a_capture_and_its_margin_is_left_out(data, tmp_path):
+    needed = SimulationConfig(**SIMULATION).canvas()
+    assert needed % 8 == 0 and needed >= 24 + 2 * Simulator(1.5).margin
+    lines = []
+    with pytest.raises(ValueError, match="expected photos of at least"):
+        open_captures(data, SimulationConfig(side=64), 0, 4, tmp_path, report=lines.append)
+    with pytest.raises(ValueError, match="simulation.side must be at least data.patch=16, got 16|at least data.patch"):
+        open_captures(DataConfig(root=data.root, patch=32), SimulationConfig(**SIMULATION), 0, 4, tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    "change", [{"side": 8}, {"captures": 0}, {"reuse": 0}, {"matched": 1.2}, {"faint": -0.1}, {"largest_radius": 40.0}]
+)
+def test_impossible_settings_are_named(change):
+    with pytest.raises(ValueError, match=f"simulation.{next(iter(change))} must be"):
+        SimulationConfig(**SIMULATION | change)
+
+
+def test_a_folder_may_move(data, tmp_path):
+    first = _open(data, tmp_path / "a")[0]
+    y = first.capture(0)[0]
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert np.array_equal(_open(data, tmp_path / "b")[0].capture(0)[0], y)
