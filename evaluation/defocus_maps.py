@@ -1,6 +1,6 @@
 """Measures estimators of defocus maps.
 
-    python evaluation/defocus_maps.py simulated PHOTOS -o DIR [--weights DIR] [--methods evidence,learned,fused]
+    python evaluation/defocus_maps.py simulated PHOTOS -o DIR [--weights DIR] [--methods evidence,fused]
     python evaluation/defocus_maps.py pixel4_dp|cuhk FOLDER -o DIR ...
 
   simulated   PHOTOS are sharp: error in pixels on the maps of the simulated protocol, whose blur and noise the

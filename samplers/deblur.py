@@ -33,7 +33,7 @@ from photos import PHOTO_SUFFIXES
 FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PRESETS = ("fast", "balanced", "best")
 PSFS = ("disk", "disk-gaussian", "gaussian")
-MAP_ESTIMATORS = ("fused", "learned", "evidence")
+MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
 LARGEST_RADIUS = 100.0
 
 
@@ -210,7 +210,7 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     device = _device(arguments.device)
     pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
     estimator = arguments.map_estimator or best_estimator(pipeline.defocus_map)
-    if estimator != "evidence" and pipeline.defocus_map is None:
+    if estimator in ("fused", "learned") and pipeline.defocus_map is None:
         raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")
     if arguments.defocus_map is None:
         facts["map estimator"] = estimator

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from optics.defocus_map import EvidenceEstimator, FusedEstimator, LearnedEstimator
+from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 
 if TYPE_CHECKING:
     from optics.defocus_map.network import DefocusMapNetwork
 
 __all__ = ["MAP_ESTIMATORS", "best_estimator", "map_estimator"]
 
-MAP_ESTIMATORS = ("fused", "learned", "evidence")
+MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
 """Names of estimators; the first two need a network."""
 
 
@@ -29,7 +29,7 @@ def map_estimator(
     Args:
         name: One of `MAP_ESTIMATORS`; None for the best there is.
         network: The network of the first two; None if there is none.
-        softness: PSF shape that the evidence supposes, see `optics.psf`.
+        softness: PSF shape that the evidence and the edges suppose, see `optics.psf`.
         tile: Side of the network's tiles in pixels.
 
     Returns:
@@ -42,6 +42,8 @@ def map_estimator(
     name = name or best_estimator(network)
     if name not in MAP_ESTIMATORS:
         raise ValueError(f"map_estimator must be one of {', '.join(MAP_ESTIMATORS)}, got {name!r}")
+    if name == "edges":
+        return EdgeEstimator(softness=softness)
     evidence = EvidenceEstimator(softness=softness)
     if name == "evidence":
         return evidence

@@ -68,8 +68,8 @@ def test_simulated_captures_are_measured_against_their_own_maps(photos, network,
     out = tmp_path / "out"
     assert main(["simulated", str(photos), "-o", str(out), "--weights", str(network), "--count", "1"]) == 0
     results = json.loads((out / "defocus_maps.json").read_text())
-    assert [row["group"] for row in results["rows"][::3]] == ["ramp", "step", "constant", "mismatched"]
-    assert {row["method"] for row in results["rows"]} == {"fused", "learned", "evidence"}
+    assert [row["group"] for row in results["rows"][::4]] == ["ramp", "step", "constant", "mismatched"]
+    assert {row["method"] for row in results["rows"]} == {"fused", "learned", "evidence", "edges"}
     assert results["weights_sha256"].keys() == {"defocus_map/diffusion_pytorch_model.safetensors"}
     # A network that knows nothing leaves everything alone: the error is the mean of the true radii.
     untold = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "learned"}

@@ -9,9 +9,10 @@ from command_line import fails
 from safetensors.torch import load_file, save_file
 
 from diffusion import VESDE, ScoreNetwork
-from optics.defocus_map import EvidenceEstimator, FusedEstimator, LearnedEstimator
+from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers import DefocusDeblurPipeline, SamplerSettings
+from samplers import deblur as deblur_script
 from samplers.map_estimators import MAP_ESTIMATORS, best_estimator, map_estimator
 from samplers.weights import TENSORS, WeightsError, load_defocus_map
 
@@ -66,18 +67,21 @@ def test_pipelines_without_one_load_as_before(saved_pipeline, folder):
 
 def test_the_best_estimator_is_the_default(network):
     assert best_estimator(None) == "evidence" and best_estimator(network) == "fused"
-    classes = {"fused": FusedEstimator, "learned": LearnedEstimator, "evidence": EvidenceEstimator}
-    assert set(classes) <= set(MAP_ESTIMATORS)
+    classes = {
+        "fused": FusedEstimator, "learned": LearnedEstimator, "evidence": EvidenceEstimator, "edges": EdgeEstimator,
+    }  # fmt: skip
+    assert tuple(classes) == MAP_ESTIMATORS == deblur_script.MAP_ESTIMATORS
     for name, expected in classes.items():
         assert type(map_estimator(name, network)) is expected
     assert map_estimator("fused", network, softness=0.3).evidence.softness == 0.3
+    assert map_estimator("edges", None, softness=0.3).softness == 0.3
     assert map_estimator("learned", network, tile=96).tile == 96
 
 
 def test_the_pipeline_uses_the_estimator_that_is_named(network, capture):
     pipeline = DefocusDeblurPipeline(ScoreNetwork(channels=(4,), blocks=1, embedding=4), VESDE(), network)
     settings = SamplerSettings(steps=2, corrector=False)
-    for name in ("fused", "learned", "evidence"):
+    for name in MAP_ESTIMATORS:
         restored = pipeline(capture, map_estimator=name, settings=settings, noise_std=0.01)
         radius, confidence = map_estimator(name, network)(capture, 0.01)
         assert torch.equal(restored.radius_map, radius) and torch.equal(restored.confidence, confidence)
