@@ -118,3 +118,26 @@ def test_the_presets_are_what_they_say():
         assert count <= 1.5e6
         if file.stem == "small":
             assert f"# {count / 1e6:.1f} M parameters" in file.read_text()
+
+
+def test_weights_of_the_fusion_are_listed_by_their_log_loss(run, capsys):
+    from train import fusion_weights
+
+    assert fusion_weights.main([str(run), "--weights", str(run / "export"), "--count", "2"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    losses = [float(row[5]) for row in rows]
+    assert losses == sorted(losses)
+    assert len(rows) == len(fusion_weights.NETWORK_WEIGHTS) * len(fusion_weights.EVIDENCE_WEIGHTS)
+    # Neither says anything: the uniform distribution over the radii.
+    (silent,) = [row for row in rows if (row[1], row[3]) == ("0.00", "0.00")]
+    count = len(load_defocus_map(run / "export").radii)
+    assert float(silent[5]) == pytest.approx(torch.tensor(float(count)).log().item(), abs=1e-3)
+
+
+def test_weights_of_the_fusion_need_a_run_and_a_network(run, tmp_path, capsys):
+    from train import fusion_weights
+
+    for arguments in ([str(tmp_path), "--weights", str(run / "export")], [str(run), "--weights", str(tmp_path)]):
+        assert fusion_weights.main(arguments) == 1
+        errors = capsys.readouterr().err
+        assert len(errors.splitlines()) == 1 and str(tmp_path) in errors
