@@ -21,7 +21,7 @@ from torch import Tensor
 from optics.conjugate_gradient import conjugate_gradient
 from optics.operator import DefocusOperator
 
-__all__ = ["TVDeconvolution", "total_variation"]
+__all__ = ["TVDeconvolution", "gradient_length", "shrink", "total_variation"]
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class TVDeconvolution:
         for _ in range(self.iterations):
             x = conjugate_gradient(normal, data + penalty * _gradient_adjoint(split - dual), x, self.cg_iterations)
             relaxed = self.relaxation * _gradient(x) + (1 - self.relaxation) * split
-            split = _shrink(relaxed + dual, 1 / self.penalty)
+            split = shrink(relaxed + dual, 1 / self.penalty)
             dual = dual + relaxed - split
         return x
 
 
 def total_variation(x: Tensor) -> Tensor:
     """Vectorial isotropic total variation of each picture: (B, C, H, W) -> (B,)."""
-    return _length(_gradient(x)).flatten(1).sum(1)
+    return gradient_length(_gradient(x)).flatten(1).sum(1)
 
 
 def _gradient(x: Tensor) -> Tensor:
@@ -119,11 +119,11 @@ def _gradient_adjoint(slope: Tensor) -> Tensor:
     return x
 
 
-def _length(slope: Tensor) -> Tensor:
+def gradient_length(slope: Tensor) -> Tensor:
     """Length over directions and channels: (B, 2, C, H, W) -> (B, 1, 1, H, W)."""
     return slope.square().sum((1, 2), keepdim=True).sqrt()
 
 
-def _shrink(slope: Tensor, threshold: float) -> Tensor:
+def shrink(slope: Tensor, threshold: float) -> Tensor:
     """Shortens every gradient by the threshold, to no less than zero."""
-    return slope * (1 - threshold / _length(slope).clamp_min(threshold))
+    return slope * (1 - threshold / gradient_length(slope).clamp_min(threshold))
