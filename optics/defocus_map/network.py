@@ -1,7 +1,9 @@
 """The defocus map network: a convolution-only U-Net that gives every cell a distribution over blur radii.
 
 It sees the capture alone, no model of lens, light or file, and outputs log p(r_k | y) in cells of 4 x 4
-pixels over the candidate radii of the evidence. Every layer is a convolution or acts on one pixel, so that
+pixels over the candidate radii of the evidence. Blur shows in the finest details, however faint: beside the
+colours y it is given the details h = y - mean of 5 x 5 px, divided by their root mean square s over 17 x 17 px,
+and log s. Every layer is a convolution or acts on one pixel, so that
 the value of a cell depends on its receptive field alone: a photo may be cut into tiles, with a margin of
 `receptive_field`, and the result is that of the whole photo.
 """
@@ -20,6 +22,9 @@ __all__ = ["CELL", "DefocusMapNetwork"]
 
 CELL = 4
 """Side in pixels of the cells that get a distribution each."""
+
+_DETAIL, _AROUND = 5, 17  # pixels; windows of h and of s
+_FAINTEST = 1e-5  # variance of h below which it is not made larger
 
 
 class PixelNorm(nn.Module):
@@ -78,7 +83,7 @@ class DefocusMapNetwork(ModelMixin, ConfigMixin):
         def level(width: int, depth: int) -> nn.ModuleList:
             return nn.ModuleList(ResidualBlock(width) for _ in range(depth))
 
-        self.stem = nn.Conv2d(12, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(28, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(level(*sizes) for sizes in zip(channels, blocks, strict=True))
         pairs = list(zip(channels[:-1], channels[1:], strict=True))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
@@ -103,8 +108,8 @@ class DefocusMapNetwork(ModelMixin, ConfigMixin):
     @property
     def receptive_field(self) -> int:
         """Distance in pixels beyond which a pixel cannot influence a cell, a multiple of `stride`."""
-        # The stem, then two convolutions a block; strided 2x2 layers add the width of one coarse pixel.
-        reach = 2 + self.stride - 1
+        # Details and stem, then two convolutions a block; strided 2x2 layers add the width of one coarse pixel.
+        reach = (_DETAIL - 1) // 2 + (_AROUND - 1) // 2 + 2 + self.stride - 1
         levels = len(self.config.blocks)
         for level, depth in enumerate(self.config.blocks):
             upwards = 1 if 1 <= level < levels - 1 else 0
@@ -122,8 +127,8 @@ class DefocusMapNetwork(ModelMixin, ConfigMixin):
         """
         rows, columns = (math.ceil(length / CELL) for length in y.shape[-2:])
         # Edge values beyond the border: reflection would need photos larger than the padding.
-        x = F.pad(2 * y - 1, (0, -y.shape[-1] % self.stride, 0, -y.shape[-2] % self.stride), mode="replicate")
-        h = self.stem(F.pixel_unshuffle(x, 2))
+        y = F.pad(y, (0, -y.shape[-1] % self.stride, 0, -y.shape[-2] % self.stride), mode="replicate")
+        h = self.stem(F.pixel_unshuffle(_colours_and_details(y), 2))
         skips = []
         for index, blocks in enumerate(self.encoder):
             h = self._through(blocks, h if index == 0 else self.down[index - 1](h))
@@ -164,3 +169,17 @@ class DefocusMapNetwork(ModelMixin, ConfigMixin):
         for block in blocks:
             h = self._gradient_checkpointing_func(block, h) if recompute else block(h)
         return h
+
+
+def _colours_and_details(y: Tensor) -> Tensor:
+    """What the network sees of captures in [0, 1], in values about one: (B, 3, H, W) -> (B, 7, H, W)."""
+    details = y - _window_mean(y, _DETAIL)
+    strength = (_window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
+    return torch.cat([2 * y - 1, details / strength, strength.log() / 3 + 1], dim=1)
+
+
+def _window_mean(x: Tensor, side: int) -> Tensor:
+    """Means over windows, cut off at the border, row by row and then column by column."""
+    for size in ((1, side), (side, 1)):
+        x = F.avg_pool2d(x, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
+    return x
