@@ -1,8 +1,4 @@
-"""Figures of estimated defocus maps: errors where the radius is known, ranks and separation where it is not.
-
-References:
-    Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 2006 (area as a rank statistic).
-"""
+"""Figures of estimated defocus maps: errors where the radius is known, ranks and separation where it is not."""
 
 import numpy as np
 from scipy.stats import rankdata

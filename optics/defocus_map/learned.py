@@ -8,9 +8,6 @@ fusion
 
 (a logarithmic opinion pool) keeps the sharper of two opinions that agree, and lets the network veto radii
 that only a wrong model finds.
-
-References:
-    Heskes, Selecting Weighting Factors in Logarithmic Opinion Pools, NIPS 1997.
 """
 
 from dataclasses import dataclass, replace
