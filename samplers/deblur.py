@@ -31,6 +31,7 @@ from pathlib import Path
 from photos import PHOTO_SUFFIXES
 
 FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+METHODS = ("score", "tv", "tv-bank")
 PRESETS = ("fast", "balanced", "best")
 PSFS = ("disk", "disk-gaussian", "gaussian")
 MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
@@ -73,7 +74,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos, and key=value pairs")
     add("-o", "--output", required=True, metavar="DIR", help="folder of the results; made if needed")
-    add("--method", choices=("score", "tv"), default="score", help="diffusion sampler, or total variation (no weights)")
+    add("--method", choices=METHODS, default="score", help="diffusion sampler, or total variation (no weights)")
     add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
@@ -115,14 +116,15 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
         raise UsageError("expected at least one photo or folder, got none")
     if arguments.map_estimator is not None and arguments.defocus_map is not None:
         raise UsageError("--map-estimator: expected only without --defocus-map, which is used as it is")
-    if arguments.method == "tv":
+    if arguments.method != "score":
+        got = f"expected {{}} with --method score, got --method {arguments.method}"
         for name in ("weights", "preset", "tile", "map_estimator"):
             if getattr(arguments, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')}: expected only with --method score, got --method tv")
+                raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
         if overrides:
-            raise UsageError(f"{overrides[0]}: expected settings only with --method score, got --method tv")
+            raise UsageError(f"{overrides[0]}: {got.format('settings only')}")
         if arguments.light != "srgb":
-            raise UsageError("--light linear: expected only with --method score, got --method tv")
+            raise UsageError(f"--light linear: {got.format('only')}")
 
 
 def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list, errors: list[str]) -> int:
@@ -196,13 +198,14 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     from samplers.config import load_config
     from samplers.map_estimators import best_estimator
     from samplers.pipeline import DefocusDeblurPipeline
-    from samplers.restoring import ScoreMethod, TVMethod
+    from samplers.restoring import ScoreMethod, TVBankMethod, TVMethod
     from samplers.settings import SamplerSettings, preset_file
 
     softness, noise_std = PSF_SOFTNESS[arguments.psf], arguments.noise_std
     facts = {"method": arguments.method, "psf": arguments.psf, "light": arguments.light}
-    if arguments.method == "tv":
-        return TVMethod(softness=softness, noise_std=noise_std), _device(arguments.device), facts
+    if arguments.method != "score":
+        classical = {"tv": TVMethod, "tv-bank": TVBankMethod}[arguments.method]
+        return classical(softness=softness, noise_std=noise_std), _device(arguments.device), facts
 
     preset, weights = arguments.preset or "balanced", arguments.weights or "weights/small"
     tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]

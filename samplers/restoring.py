@@ -1,4 +1,4 @@
-"""Restoring one photo in memory by either method, in tiles that fit into memory.
+"""Restoring one photo in memory by one of the methods, in tiles that fit into memory.
 
 A method is a function from a capture and its defocus map, or None, to a `Restoration`.
 """
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from optics import DefocusOperator, EvidenceEstimator, estimate_noise_std
+from optics.defocus_map import EdgeEstimator
 from restorers.tv import TVDeconvolution
+from restorers.tv_bank import TVBank
 from samplers.pipeline import DefocusDeblurPipeline, Restoration
 from samplers.predictor_corrector import SamplerStep
 from samplers.settings import SamplerSettings
 
-__all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "TVMethod"]
+__all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "TVBankMethod", "TVMethod"]
 
 SMALLEST_TILE = 32
 
@@ -95,7 +97,7 @@ class ScoreMethod:
 
 
 class TVMethod:
-    """Total-variation deconvolution, which needs no weights.
+    """Total-variation deconvolution by the operator of the map, which needs no weights; blind, of the evidence.
 
     Args:
         softness: PSF shape, see `optics.psf`.
@@ -119,8 +121,8 @@ class TVMethod:
             noise_std = estimate_noise_std(image) if self.noise_std is None else self.noise_std
             confidence = None
             if radius_map is None:
-                radius_map, confidence = EvidenceEstimator(softness=self.softness)(image, noise_std)
-            restored = TVDeconvolution()(image, DefocusOperator(radius_map, self.softness), noise_std)
+                radius_map, confidence = self._estimate(image, noise_std)
+            restored = self._deconvolve(image, radius_map, noise_std)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -128,6 +130,22 @@ class TVMethod:
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the deconvolution produced undefined pixels")
         return Restoration(restored, radius_map, confidence, noise_std, 0)
+
+    def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
+        return EvidenceEstimator(softness=self.softness)(image, noise_std)
+
+    def _deconvolve(self, image: Tensor, radius_map: Tensor, noise_std: float) -> Tensor:
+        return TVDeconvolution()(image, DefocusOperator(radius_map, self.softness), noise_std)
+
+
+class TVBankMethod(TVMethod):
+    """The classical restorer as a whole: a map from the edges, a bank of deconvolutions, a choice in every pixel."""
+
+    def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
+        return EdgeEstimator(softness=self.softness)(image, noise_std)
+
+    def _deconvolve(self, image: Tensor, radius_map: Tensor, noise_std: float) -> Tensor:
+        return TVBank(softness=self.softness)(image, radius_map, noise_std)
 
 
 def _out_of_memory(error: Exception) -> bool:

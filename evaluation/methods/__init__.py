@@ -72,6 +72,12 @@ def _tv(config: BenchmarkConfig, device: torch.device) -> Method:
     return tv(config, device)
 
 
+def _tv_bank(config: BenchmarkConfig, device: torch.device) -> Method:
+    from evaluation.methods.ours import tv_bank
+
+    return tv_bank(config, device)
+
+
 def _score(preset: str | None = None, overrides: tuple[str, ...] = ()) -> Maker:
     def make(config: BenchmarkConfig, device: torch.device) -> Method:
         from evaluation.methods.ours import score
@@ -132,6 +138,7 @@ PEERS: dict[str, Maker] = {
     "unsupervised-wiener": _unsupervised_wiener,
     "richardson-lucy": _richardson_lucy,
     "tv": _tv,
+    "tv-bank": _tv_bank,
     "sdedit": _sdedit,
     "dps": _dps,
     "diffpir": _diffpir,

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from evaluation.captures import Capture
     from evaluation.settings import BenchmarkConfig
     from restorers.tv import TVDeconvolution
+    from restorers.tv_bank import TVBank
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import SamplerSettings
 
-__all__ = ["identity", "score", "tv"]
+__all__ = ["identity", "score", "tv", "tv_bank"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,21 @@ class _TV:
 
 
 @dataclass(frozen=True)
+class _TVBank:
+    bank: TVBank
+    takes_map = True
+
+    def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
+        from optics import estimate_noise_std
+        from optics.defocus_map import EdgeEstimator
+
+        noise_std = estimate_noise_std(capture.y)
+        if radius_map is None:
+            radius_map, _ = EdgeEstimator(softness=self.bank.softness)(capture.y, noise_std)
+        return Restored(self.bank(capture.y, radius_map, noise_std), radius_map, 0)
+
+
+@dataclass(frozen=True)
 class _Score:
     pipeline: DefocusDeblurPipeline
     settings: SamplerSettings
@@ -67,6 +83,13 @@ def tv(config: BenchmarkConfig, device: torch.device) -> Method:
     from restorers.tv import TVDeconvolution
 
     return _TV(TVDeconvolution())
+
+
+def tv_bank(config: BenchmarkConfig, device: torch.device) -> Method:
+    """The classical restorer as a whole: a map from the edges and a bank of deconvolutions, see `restorers.tv_bank`."""
+    from restorers.tv_bank import TVBank
+
+    return _TVBank(TVBank())
 
 
 def score(

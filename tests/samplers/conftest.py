@@ -51,7 +51,7 @@ def deblur(saved_pipeline, out, capfd):
     from samplers.deblur import main
 
     def run(*arguments, weights=saved_pipeline, settings=QUICK):
-        method = () if "tv" in arguments else ("--weights", str(weights), *settings)
+        method = () if {"tv", "tv-bank"} & set(arguments) else ("--weights", str(weights), *settings)
         try:
             code = main(["-o", str(out), "--device", "cpu", "--quiet", *method, *map(str, arguments)])
         except SystemExit as error:

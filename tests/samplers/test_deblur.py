@@ -153,8 +153,9 @@ def test_the_preset_decides_the_evaluations(deblur, photo, out):
         assert f"<td>{preset}</td>" in (out / "cat.png_report.html").read_text("utf-8")
 
 
-def test_tv_needs_no_weights(deblur, photo, out):
-    code, output, errors = deblur(photo, "--method", "tv")
+@pytest.mark.parametrize("method", ["tv", "tv-bank"])
+def test_tv_needs_no_weights(deblur, photo, out, method):
+    code, output, errors = deblur(photo, "--method", method)
     assert (code, errors, len(output)) == (0, [], 3)
 
 

@@ -30,8 +30,9 @@ def test_a_photo_is_never_overwritten(deblur, photo, out):
     "options",
     [("--weights", "w"), ("--preset", "best"), ("--tile", "64"), ("--light", "linear"), ("steps=4",)],
 )
-def test_what_tv_would_ignore_is_refused(deblur, photo, out, options):
-    fails(deblur(photo, "--method", "tv", *options), 2, options[0], "--method score")
+@pytest.mark.parametrize("method", ["tv", "tv-bank"])
+def test_what_tv_would_ignore_is_refused(deblur, photo, out, method, options):
+    fails(deblur(photo, "--method", method, *options), 2, options[0], "--method score", f"--method {method}")
     assert files(out) == []
 
 
