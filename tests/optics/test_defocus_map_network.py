@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from optics.defocus_map import EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.learned import read_posterior
-from optics.defocus_map.network import CELL, DefocusMapNetwork
+from optics.defocus_map.network import CELL, DefocusMapNetwork, _colours_and_details
 from optics.defocus_map.posterior import bin_edges, mass_between, quantile_radius
 
 
@@ -72,6 +73,24 @@ def test_no_pixel_beyond_the_receptive_field_matters(channels, blocks):
     assert low.min() >= -reach and high.max() <= reach
     # Nor is it a gross overstatement, which would cost time.
     assert max(-low.min(), high.max()) > reach - 2 * network.stride
+
+
+def test_details_are_shown_at_equal_strength(photo):
+    seen = _colours_and_details(photo)
+    colours, details, strength = seen.split((3, 3, 1), 1)
+    assert torch.equal(colours, 2 * photo - 1)
+
+    def mean(x, side):
+        return F.avg_pool2d(x, side, 1, side // 2, count_include_pad=False)
+
+    expected = photo - mean(photo, 5)
+    variance = mean(expected.square().mean(1, keepdim=True), 17) + 1e-5
+    assert torch.allclose(details, expected / variance.sqrt(), atol=1e-4)
+    assert torch.allclose(strength, variance.log() / 6 + 1, atol=1e-5)
+    # A tenth of the contrast looks the same but for what is told of it.
+    fainter = _colours_and_details(0.45 + 0.1 * photo).split((3, 3, 1), 1)
+    assert torch.allclose(fainter[1], details, atol=0.02) and (fainter[2] < strength).all()
+    assert _colours_and_details(torch.full((1, 3, 9, 9), 0.3))[:, 3:6].abs().max() < 1e-3
 
 
 def test_the_network_is_small_and_knows_the_radii_of_the_evidence():
