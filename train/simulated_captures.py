@@ -31,6 +31,7 @@ from train.photo_choice import choose_photos
 __all__ = ["SimulatedCaptures", "SimulationConfig", "open_captures", "turned"]
 
 _FAINTEST, _FAINT = 0.0, 0.12  # share of its contrast that a faint photo keeps
+_BURIED, _BURYING_NOISE = 0.03, (0.01, 0.3)  # share of its contrast, and noise of full range
 
 
 @dataclass
@@ -43,6 +44,7 @@ class SimulationConfig:
         reuse: Training samples for each new capture, until there are all.
         matched: Share of captures that keep to the restorer's world: one layer, disks, white noise, sRGB values.
         faint: Share of captures of photos with little contrast or none: what cannot be seen is to be unknown.
+        buried: Share of training samples whose light is buried in noise, so that noise is not taken for sharp detail.
         largest_radius: In pixels.
         folder: Where captures are kept, for several runs of the same photos and seed; `captures` in the run's own
             folder if null.
@@ -53,6 +55,7 @@ class SimulationConfig:
     reuse: int = 16
     matched: float = 0.3
     faint: float = 0.06
+    buried: float = 0.03
     largest_radius: float = 8.0
     folder: str | None = changeable(None)
 
@@ -66,6 +69,7 @@ class SimulationConfig:
         require(self.reuse >= 1, "reuse", "at least 1")
         require(0 <= self.matched <= 1, "matched", "in [0, 1]")
         require(0 <= self.faint <= 1, "faint", "in [0, 1]")
+        require(0 <= self.buried <= 1, "buried", "in [0, 1]")
         require(1 < self.largest_radius <= 16, "largest_radius", "above 1 and at most 16")
 
     def canvas(self) -> int:
@@ -102,6 +106,8 @@ class SimulatedCaptures(Dataset):
         rows, columns = slice(top, top + self.config.patch), slice(left, left + self.config.patch)
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         y, radius = (turned(values[:, rows, columns], turns, flip) for values in (y, radius))
+        if rng.random() < self.simulation.buried:
+            y = _buried(y, rng)
         return {
             "y": torch.from_numpy(y.astype(np.float32) / np.float32(255)),
             "radius_map": torch.from_numpy(radius.astype(np.float32)),
@@ -171,11 +177,20 @@ def turned(values: np.ndarray, turns: int, flip: bool) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(values, turns, axes=(1, 2)))
 
 
+def _buried(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Takes nearly all contrast from 8-bit values (3, P, P) and adds noise of any strength, in colour or grey."""
+    mean = y.mean((1, 2), keepdims=True)
+    noise = rng.standard_normal((3 if rng.random() < 0.7 else 1, *y.shape[1:]))
+    std = 255 * math.exp(rng.uniform(*np.log(_BURYING_NOISE)))
+    values = mean + rng.uniform(0, _BURIED) * (y - mean) + std * noise
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
+
+
 def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: SimulationConfig, seed: int) -> None:
     """Notes what the captures of a folder are made of, or finds that they are made of the same."""
     made_by = asdict(simulation)
     # What says which captures are used, not what they are.
-    for key in ("captures", "reuse", "folder"):
+    for key in ("captures", "reuse", "buried", "folder"):
         del made_by[key]
     cutting = ("min_scale", "full_size", "min_contrast", "max_smoothness", "keep_rejected")
     made_by |= {key: getattr(data, key) for key in cutting}

@@ -146,10 +146,10 @@ def test_confidence_is_the_probability_of_half_a_pixel_or_a_fifth(photo):
     tolerance = max(0.5, 0.2 * float(estimate))
     expected = mass_between(probability[None, :, None, None], edges, estimate - tolerance, estimate + tolerance)
     assert torch.allclose(confidence, expected.expand_as(confidence), atol=1e-5)
-    assert torch.allclose(radius, (estimate * (expected >= 0.4)).expand_as(radius), atol=1e-4)
+    assert torch.allclose(radius, (estimate * (expected >= 0.2)).expand_as(radius), atol=1e-4)
 
 
-@pytest.mark.parametrize(("width", "known"), [(0.2, True), (3.0, False)])
+@pytest.mark.parametrize(("width", "known"), [(0.2, True), (30.0, False)])
 def test_what_is_not_known_is_left_alone(photo, width, known):
     radii = torch.tensor(EvidenceEstimator().radii)
     estimator = LearnedEstimator(Convinced(torch.log_softmax(-((radii - 4.0) ** 2) / (2 * width**2), 0)))
@@ -158,7 +158,7 @@ def test_what_is_not_known_is_left_alone(photo, width, known):
     if known:
         assert float(radius.mean()) == pytest.approx(4.0, abs=0.2) and confidence.min() > 0.9
     else:
-        assert radius.max() == 0 and confidence.max() < 0.4
+        assert radius.max() == 0 and confidence.max() < 0.2
 
 
 def test_the_fusion_is_log_linear(photo):

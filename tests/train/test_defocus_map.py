@@ -57,6 +57,7 @@ def test_the_export_is_the_average_in_half_precision(run):
     ]  # fmt: skip
     network = load_defocus_map(run / "export")
     state = torch.load(run / "checkpoints" / "step_00000008" / "custom_checkpoint_1.pkl", weights_only=False)
+    assert state["step"] == 8
     for ours, average in zip(network.parameters(), state["averages"][0], strict=True):
         assert torch.equal(ours, average.half().float())
     stored = load_file(run / "export" / "defocus_map" / "diffusion_pytorch_model.safetensors")
