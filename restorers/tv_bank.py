@@ -51,6 +51,10 @@ _FEATHER = 1  # pixels; scales are mixed over windows of three
 class TVBank:
     """Deconvolves by a bank of blurs and picks in every pixel.
 
+    `ringing` was chosen on simulated captures of 3 photos of BSDS500's training split, 272 x 272 pixels: mean gain in
+    PSNR for 1.2, 1.35, 1.5 and no refusal with the map from edges (caution 0.4): 0.36, 0.28, -0.01, -0.74 dB; with that
+    from the evidence: 0.97, 1.45, 1.61, 1.67 dB. `restorers.tv` gained -0.93 and 1.66 dB by the same maps.
+
     Attributes:
         softness: PSF shape, see `optics.psf`.
         weight: w for a noise of 1, from which it falls with the power 1.5 of the noise's standard deviation;
@@ -70,7 +74,7 @@ class TVBank:
     iterations: int = 25
     relaxation: float = 1.7
     spacing: float = 0.5
-    ringing: float = 1.5
+    ringing: float = 1.35
 
     def __post_init__(self) -> None:
         for name in ("weight", "penalty", "data_penalty", "spacing"):

@@ -48,7 +48,10 @@ _CG_ITERATIONS, _CG_TOLERANCE = 400, 1e-4
 class EdgeEstimator:
     """Estimates blur radius and confidence for every pixel of a capture from its edges.
 
-    The settings were chosen by hand on simulated captures of 3 photos of BSDS500's training split.
+    The settings were chosen by hand on simulated captures of 3 photos of BSDS500's training split, under the
+    maps of `evaluation.simulated`: mean absolute errors of 0.86, 1.35 and 0.45 px on ramps, steps and constants, where
+    those of `EvidenceEstimator` are 0.50, 0.75 and 0.15 px. Fine texture in focus holds few lone steps: there the map
+    is too large, by 1 px and more.
 
     Attributes:
         largest_radius: Largest blur radius that is considered, in pixels.
@@ -77,9 +80,9 @@ class EdgeEstimator:
     full_strength: float = 60.0
     disagreement: float = 0.25
     enough: float = 0.15
-    smoothness: float = 2.0
+    smoothness: float = 1.0
     reach: float = 40.0
-    caution: float = 0.4
+    caution: float = 0.25
 
     def __post_init__(self) -> None:
         if not self.largest_radius > 1:
