@@ -147,12 +147,16 @@ def test_two_regions_are_told_apart():
     assert found[..., 96:].mean() == pytest.approx(5.0, abs=0.7)
 
 
-def test_noise_and_faint_edges_cost_confidence_more_than_truth():
-    faint = EdgeEstimator()(_captured(_constant(3), noise_std=0.02, low=0.45, high=0.55))
-    clear = EdgeEstimator()(_captured(_constant(3), noise_std=0.02))
-    assert faint[1].mean() < 0.9 * clear[1].mean()
-    assert float(clear[0][clear[1] > 0.5].mean()) == pytest.approx(3, abs=0.5)
-    assert faint[0].max() < 5
+def test_faint_edges_weigh_little_and_noise_costs_no_truth():
+    faint = _captured(_constant(3), noise_std=0.02, low=0.45, high=0.55)
+    clear = _captured(_constant(3), noise_std=0.02)
+    weights = [EdgeEstimator().measure(y[:, :1], 0.02)[2] for y in (faint, clear)]
+    assert weights[0].max() < 0.3 * weights[1].median()
+    radius, confidence = EdgeEstimator()(clear)
+    assert float(radius[confidence > 0.5].mean()) == pytest.approx(3, abs=0.5)
+    radius, confidence = EdgeEstimator()(faint)
+    assert confidence.mean() < EdgeEstimator()(clear)[1].mean()
+    assert radius.max() < 5
 
 
 def test_edges_on_which_the_measures_disagree_are_not_heard():
