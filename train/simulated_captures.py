@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,16 @@ from optics.simulation import Simulator
 from photos.files import replacing
 from train.changes import changeable
 from train.data_config import DataConfig
+from train.patch_quality import contrast_and_smoothness
 from train.patches import draw_patch
 from train.photo_cache import CachedPhotos, PhotosInMemory
 from train.photo_choice import choose_photos
 
-__all__ = ["SimulatedCaptures", "SimulationConfig", "open_captures", "turned"]
+__all__ = ["SimulatedCaptures", "SimulationConfig", "open_captures", "sharp_throughout", "turned"]
 
+_TRIES = 24
+_BLOCK = 56  # pixels
+_LEAST_CONTRAST = 1.5  # 8-bit codes; what has less is flat, sharp or not
 _FAINTEST, _FAINT = 0.0, 0.12  # share of its contrast that a faint photo keeps
 _BURIED, _BURYING_NOISE = 0.03, (0.01, 0.3)  # share of its contrast, and noise of full range
 
@@ -46,6 +51,8 @@ class SimulationConfig:
         faint: Share of captures of photos with little contrast or none: what cannot be seen is to be unknown.
         buried: Share of training samples whose light is buried in noise, so that noise is not taken for sharp detail.
         largest_radius: In pixels.
+        block_smoothness: Photos are drawn again whose blocks of about 56 px are not all sharp, see `sharp_throughout`:
+            what is defocused in the photo would be learnt as sharp; null takes all.
         folder: Where captures are kept, for several runs of the same photos and seed; `captures` in the run's own
             folder if null.
     """
@@ -57,6 +64,7 @@ class SimulationConfig:
     faint: float = 0.06
     buried: float = 0.03
     largest_radius: float = 8.0
+    block_smoothness: float | None = 2.0
     folder: str | None = changeable(None)
 
     def __post_init__(self) -> None:
@@ -70,6 +78,7 @@ class SimulationConfig:
         require(0 <= self.matched <= 1, "matched", "in [0, 1]")
         require(0 <= self.faint <= 1, "faint", "in [0, 1]")
         require(0 <= self.buried <= 1, "buried", "in [0, 1]")
+        require(self.block_smoothness is None or self.block_smoothness > 1, "block_smoothness", "null or above 1")
         require(1 < self.largest_radius <= 16, "largest_radius", "above 1 and at most 16")
 
     def canvas(self) -> int:
@@ -130,7 +139,10 @@ class SimulatedCaptures(Dataset):
         settings = self.simulation
         rng = np.random.default_rng([self.seed, 1, number])
         cutting = replace(self.config, patch=settings.canvas())
-        patch = draw_patch(lambda rng: self.photos[int(rng.integers(len(self.photos)))], cutting, rng)
+        for _ in range(_TRIES):
+            patch = draw_patch(lambda rng: self.photos[int(rng.integers(len(self.photos)))], cutting, rng)
+            if settings.block_smoothness is None or sharp_throughout(patch, settings.block_smoothness):
+                break
         simulator = Simulator(settings.largest_radius, matched=bool(rng.random() < settings.matched))
         photo = patch.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         if rng.random() < settings.faint:
@@ -169,6 +181,22 @@ def open_captures(
         _claim(place, files, data, simulation, seed)
         opened.append(SimulatedCaptures(photos, data, simulation, seed, batch, place))
     return opened[0], opened[1]
+
+
+def sharp_throughout(patch: np.ndarray, max_smoothness: float) -> bool:
+    """Whether every block of about 56 px that is not flat is in focus, see `train.patch_quality`.
+
+    Args:
+        patch: 8-bit values, shape (H, W, 3).
+        max_smoothness: Largest smoothness of what counts as in focus.
+    """
+    edges = [np.linspace(0, length, max(length // _BLOCK, 1) + 1).astype(int) for length in patch.shape[:2]]
+    for top, bottom in pairwise(edges[0]):
+        for left, right in pairwise(edges[1]):
+            contrast, smoothness = contrast_and_smoothness(patch[top:bottom, left:right])
+            if contrast >= _LEAST_CONTRAST and smoothness > max_smoothness:
+                return False
+    return True
 
 
 def turned(values: np.ndarray, turns: int, flip: bool) -> np.ndarray:

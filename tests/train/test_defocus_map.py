@@ -20,7 +20,8 @@ def _settings(photos, folder, *overrides):
     return [
         SMOKE, f"data.root={photos}", f"run.dir={folder}", "data.patch=16", "simulation.side=24",
         "simulation.captures=6", "simulation.reuse=4", "simulation.largest_radius=1.5", "data.min_contrast=0",
-        "data.max_smoothness=null", "network.channels=[4,8]", "optim.batch=4", "optim.steps=8", "optim.warmup=2",
+        "data.max_smoothness=null", "simulation.block_smoothness=null", "network.channels=[4,8]", "optim.batch=4",
+        "optim.steps=8", "optim.warmup=2",
         "run.log_every=2", "run.save_every=3", "run.probe_every=4", "run.panel_every=100", "probes=2", *overrides,
     ]  # fmt: skip
 

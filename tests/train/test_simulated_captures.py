@@ -7,12 +7,18 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from optics.simulation import Simulator
 from train.data_config import DataConfig
-from train.simulated_captures import SimulationConfig, open_captures, turned
+from train.simulated_captures import SimulationConfig, open_captures, sharp_throughout, turned
 
-SIMULATION = dict(side=24, captures=3, reuse=2, largest_radius=1.5, buried=0.0)
+SIMULATION = dict(side=24, captures=3, reuse=2, largest_radius=1.5, buried=0.0, block_smoothness=None)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -84,6 +90,8 @@ def test_captures_of_other_photos_or_settings_are_refused(data, tmp_path):
     _open(data, tmp_path, captures=50, reuse=9, buried=0.5)
     with pytest.raises(ValueError, match="another matched"):
         _open(data, tmp_path, matched=0.9)
+    with pytest.raises(ValueError, match="another block_smoothness"):
+        _open(data, tmp_path, block_smoothness=1.7)
     with pytest.raises(ValueError, match="another seed"):
         _open(data, tmp_path, seed=3)
     (tmp_path / "training" / "captures.json").write_text("{")
@@ -121,6 +129,33 @@ def test_buried_samples_are_noise_and_nothing_else(data, tmp_path):
         # White but for the little that is left of the photo: 4 deviations of the correlation of 700 pairs.
         assert abs(neighbours) < 0.25 or stds[-1] < 0.02
     assert min(stds) < 0.03 and max(stds) > 0.1
+
+
+def test_what_is_out_of_focus_anywhere_is_not_sharp_throughout(rng):
+    sharp = rng.integers(0, 256, (30, 40, 3)).repeat(6, 0).repeat(6, 1).astype(np.uint8)
+    assert sharp_throughout(sharp, 2.0)
+    blurred = np.rint(gaussian_filter(sharp.astype(float), (2, 2, 0))).astype(np.uint8)
+    assert not sharp_throughout(blurred, 2.0)
+    # A corner is enough, unless nothing is seen in it.
+    partly, flat = sharp.copy(), sharp.copy()
+    partly[:60, -60:] = blurred[:60, -60:]
+    flat[:60, -60:] = 90
+    assert not sharp_throughout(partly, 2.0) and sharp_throughout(flat, 2.0)
+    assert sharp_throughout(sharp[:40, :30], 2.0)
+
+
+def test_photos_that_are_not_sharp_throughout_are_drawn_again(data, tmp_path):
+    asked = []
+    captures, _ = _open(data, tmp_path, block_smoothness=1.5)
+
+    def only_the_third(patch, limit):
+        asked.append(limit)
+        return len(asked) == 3
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.simulated_captures.sharp_throughout", only_the_third)
+        captures.capture(0)
+    assert asked == [1.5] * 3
 
 
 def test_a_photo_smaller_than_a_capture_and_its_margin_is_left_out(data, tmp_path):
