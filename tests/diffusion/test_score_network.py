@@ -72,7 +72,9 @@ def test_any_size_keeps_its_size_and_shape_of_batch(height, width):
         torch.testing.assert_close(estimate[index], network(x[index : index + 1], sigma[index])[0])
 
 
-@pytest.mark.parametrize(("channels", "blocks"), [((4,), 1), ((4, 6), 1), ((4, 6), 2), ((4, 6), (2, 1)), ((4, 6, 8), 1)])
+@pytest.mark.parametrize(
+    ("channels", "blocks"), [((4,), 1), ((4, 6), 1), ((4, 6), 2), ((4, 6), (2, 1)), ((4, 6, 8), 1)]
+)
 def test_receptive_field_is_the_reach_of_a_pixel(channels, blocks):
     network = _network(channels, blocks)
     reach, stride = network.receptive_field, network.stride

@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 import torch
-from training_runs import PROJECT, SMOKE, assert_same_run, checkpoint, log_lines, settings, weights
+from training_runs import PROJECT, SMOKE, checkpoint, log_lines, settings, weights
 
 from train import score
 
