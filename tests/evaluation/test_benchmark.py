@@ -50,7 +50,7 @@ def sharp(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(sharp, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "results"
-    arguments = [f"data.root={sharp}", "data.count=1", "methods=[input,tv]", "map=true"]
+    arguments = [f"data.root={sharp}", "data.count=1", "methods=[input,wiener]", "map=true"]
     assert benchmark.main([SIMULATED, *arguments, f"out={out}"]) == 0
     return arguments, out
 
@@ -66,13 +66,13 @@ def test_command_writes_every_figure(run, sharp):
     assert results["protocol"]["crop"] == 272 and results["protocol"]["noise_std"] == 0.01
     assert "16x supersampled" in results["protocol"]["description"]
     assert [(row["group"], row["column"]) for row in results["rows"]] == [
-        (group, column) for group in ("ramp", "step", "constant") for column in ("input", "tv-true-map")
+        (group, column) for group in ("ramp", "step", "constant") for column in ("input", "wiener-true-map")
     ]
-    unchanged, tv = results["summary"]
+    unchanged, wiener = results["summary"]
     assert (unchanged["column"], unchanged["map"], unchanged["gain"]["psnr"]) == ("input", None, 0)
-    assert (tv["method"], tv["map"], tv["pictures"]) == ("tv", "true", 3)
-    assert tv["gain"]["psnr"] > 3
-    assert tv["peak_memory_mib"] > 50
+    assert (wiener["method"], wiener["map"], wiener["pictures"]) == ("wiener", "true", 3)
+    assert wiener["gain_by_group"]["constant"] > 1
+    assert wiener["peak_memory_mib"] > 50
     first = next(protocol_captures(sharp))
     assert results["rows"][0]["metrics"]["psnr"] == pytest.approx(psnr(first.y, first.x))
 
@@ -99,8 +99,8 @@ def test_figures_are_those_of_the_pictures_that_were_written(run):
 def test_command_writes_tables_and_pages(run):
     _, out = run
     page = (out / "results.md").read_text()
-    assert "| tv-true-map |" in page and "3 pictures" in page
-    assert "tv-true-map" in (out / "report.html").read_text()
+    assert "| wiener-true-map |" in page and "3 pictures" in page
+    assert "wiener-true-map" in (out / "report.html").read_text()
     assert list((out / "contact_sheets").glob("*.png"))
     assert not list(out.rglob("*.part"))
 
@@ -109,7 +109,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
     """A run that is killed in the middle of a line does not measure the finished pictures again."""
     arguments, whole = run
     out = tmp_path / "results"
-    made = METHODS["tv"]
+    made = METHODS["wiener"]
 
     def failing(config, device):
         method, calls = made(config, device), []
@@ -125,7 +125,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
 
         return Failing()
 
-    monkeypatch.setitem(METHODS, "tv", failing)
+    monkeypatch.setitem(METHODS, "wiener", failing)
     with pytest.raises(KeyboardInterrupt):
         benchmark.main([SIMULATED, *arguments, f"out={out}"])
     rows = out / "rows-000.jsonl"
@@ -146,7 +146,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
 
         return Counting()
 
-    monkeypatch.setitem(METHODS, "tv", counting)
+    monkeypatch.setitem(METHODS, "wiener", counting)
     assert benchmark.main([SIMULATED, *arguments, f"out={out}"]) == 0
     assert times == ["step", "constant"]
     assert _without_times(_results(out)) == _without_times(_results(whole))
@@ -200,13 +200,13 @@ def test_a_method_that_cannot_run_is_skipped_with_its_reason(run, tmp_path, monk
     def unavailable(config, device):
         raise MethodUnavailable("needs the package nowhere")
 
-    monkeypatch.setitem(METHODS, "tv", unavailable)
+    monkeypatch.setitem(METHODS, "wiener", unavailable)
     assert benchmark.main([SIMULATED, *arguments, "pictures=false", f"out={tmp_path}"]) == 0
-    assert "tv is not run: needs the package nowhere" in capsys.readouterr().err
+    assert "wiener is not run: needs the package nowhere" in capsys.readouterr().err
     results = _results(tmp_path)
-    assert results["skipped"] == [{"method": "tv", "reason": "needs the package nowhere"}]
+    assert results["skipped"] == [{"method": "wiener", "reason": "needs the package nowhere"}]
     assert {row["column"] for row in results["rows"]} == {"input"}
-    assert "Not run: `tv`" in (tmp_path / "results.md").read_text()
+    assert "Not run: `wiener`" in (tmp_path / "results.md").read_text()
 
 
 def test_restored_pictures_are_rounded_before_they_are_measured(run, tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_restored_pictures_are_rounded_before_they_are_measured(run, tmp_path, m
         def __call__(self, capture, radius_map, generator):
             return Restored(capture.x + 0.4 / 255, None, 0)
 
-    monkeypatch.setitem(METHODS, "tv", lambda config, device: Nearly())
+    monkeypatch.setitem(METHODS, "wiener", lambda config, device: Nearly())
     assert benchmark.main([SIMULATED, *arguments, "pictures=false", f"out={tmp_path}"]) == 0
     row = _results(tmp_path)["rows"][1]
     assert row["equal"] and not row["input_equal"] and row["metrics"]["psnr"] is None and row["metrics"]["mae"] == 0
