@@ -10,9 +10,13 @@ from evaluation.settings import BenchmarkConfig
 from samplers.config import ConfigError, load_config, write_config
 from samplers.settings import SamplerSettings
 from train.config import ScoreConfig
+from train.defocus_map_config import DefocusMapConfig
+from train.sweep_plan import read_sweep
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SCHEMAS = {"deblur": SamplerSettings, "score": ScoreConfig, "benchmark": BenchmarkConfig}
+SCHEMAS = {
+    "deblur": SamplerSettings, "score": ScoreConfig, "defocus_map": DefocusMapConfig, "benchmark": BenchmarkConfig,
+}  # fmt: skip
 
 
 @dataclass
@@ -44,6 +48,9 @@ def _flat(config, prefix=""):
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda f: str(f.relative_to(CONFIGS)))
 def test_every_yaml_parses_and_repeats_no_default(file):
     kind = file.relative_to(CONFIGS).parts[0]
+    if kind == "sweeps":
+        read_sweep(file, count=2)
+        return
     content = OmegaConf.to_container(OmegaConf.load(file))
     if kind == "accelerate":
         assert content["compute_environment"] == "LOCAL_MACHINE"
