@@ -12,6 +12,7 @@ from training_runs import SMOKE, assert_same_run, checkpoint, log_lines, rewind,
 
 from train import score
 from train.config import OptimConfig
+from train.loop import learning_rate_factor
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_learning_rate_counts_optimizer_steps(whole):
 @pytest.mark.parametrize(("warmup", "decay"), [(0, 0.0), (5, 0.5), (0, 1.0)])
 def test_schedule_ends_with_the_run(warmup, decay):
     optim = OptimConfig(steps=20, warmup=warmup, decay=decay)
-    factors = [score.learning_rate_factor(step, optim) for step in range(21)]
+    factors = [learning_rate_factor(step, optim) for step in range(21)]
     assert min(factors[:20]) > 0 and max(factors) == 1
     assert factors[20] == (0 if decay else 1)
     assert factors[0] == (1 / 6 if warmup else 1)

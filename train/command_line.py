@@ -1,0 +1,54 @@
+"""The command line that the training scripts share."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+__all__ = ["run_training"]
+
+
+def run_training(
+    argv: Sequence[str] | None, *, script: str, description: str, configs: str, schema: Callable[[], type],
+    train: Callable[..., None],
+) -> int:  # fmt: skip
+    """Parses the command line and trains.
+
+    Args:
+        argv: Arguments, or None for those of the process.
+        script: Name of the script, which its errors begin with.
+        description: Shown by --help.
+        configs: Folder of YAML files for it.
+        schema: Imports and returns the dataclass of the settings: late, so that --help answers at once.
+        train: Takes the settings, `dry_run` and `allow_changes`.
+
+    Returns:
+        The exit code: 2 for a setting that cannot be used, 1 for other errors.
+    """
+    parser = argparse.ArgumentParser(
+        prog=script, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help=f"YAML file of settings, as in {configs}")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    parser.add_argument("--dry-run", action="store_true", help="print the settings and sizes, and stop")
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="resume although settings differ from those of the run so far"
+    )
+    arguments = parser.parse_args(argv)
+    file, overrides = arguments.config, list(arguments.overrides)
+    if file is not None and "=" in file:
+        file, overrides = None, [file, *overrides]
+
+    from safetensors import SafetensorError
+
+    from samplers.config import ConfigError, load_config
+
+    try:
+        train(load_config(schema(), file, overrides), dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
+    except ConfigError as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, SafetensorError) as error:
+        # The last one where weights cannot be exported, the disk being full for example.
+        print(f"{script}: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,249 @@
+"""What every training here does beside its own objective: devices, optimizer, averages, log, checkpoints.
+
+A script makes its network and objective, and gives the loss of a batch; `TrainingLoop.steps` yields after
+each optimizer step, for the figures and pictures that are the script's own.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from samplers.config import ConfigError, write_config
+from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
+from train.changes import changed_settings
+from train.config import AveragesConfig, OptimConfig, RunConfig
+from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
+from train.sharp_photos import patch_loader
+from train.tracking import Tracker, memory_figures
+
+__all__ = ["Step", "TrainingLoop", "learning_rate_factor"]
+
+
+class TrainingConfig(Protocol):
+    """What the settings of every script hold."""
+
+    optim: OptimConfig
+    averages: AveragesConfig
+    run: RunConfig
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step that was done.
+
+    Attributes:
+        number: From 1.
+        last: Whether the run is complete.
+        logs: Whether figures are due.
+        saves: Whether a checkpoint follows.
+        scalars: Loss, gradient norm, learning rate and patches per second since the last log; empty if none is due.
+    """
+
+    number: int
+    last: bool
+    logs: bool
+    saves: bool
+    scalars: dict[str, float]
+
+    def due(self, every: int) -> bool:
+        """Whether what happens every so many steps, and at the end, happens now; never for 0."""
+        return bool(every) and (self.number % every == 0 or self.last)
+
+
+class TrainingLoop:
+    """One run of training, on one process or several.
+
+    Args:
+        config: Settings of the script.
+        allow_changes: Resumes a run although its settings were others.
+
+    Attributes:
+        accelerator: Devices and processes.
+        run_dir: Folder of the run.
+        micro_batch: Samples of one forward-backward pass of one process.
+        resumes: Whether there is a run to go on with.
+        network: The bare network, in full precision, for averages and panels; set by `start`.
+        tracker: Log; set by `start`.
+
+    Raises:
+        ValueError: If the batch does not divide.
+        ConfigError: If the run there has other settings.
+    """
+
+    def __init__(self, config: TrainingConfig, *, allow_changes: bool = False) -> None:
+        optim, self.config, self.run_dir = config.optim, config, Path(config.run.dir)
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if config.run.precision == "bf16" else "no",
+            gradient_accumulation_steps=optim.accumulate,
+            # The schedule counts optimizer steps; Accelerate would advance it once per process.
+            step_scheduler_with_optimizer=False,
+        )
+        world = self.accelerator.num_processes
+        if optim.batch % (world * optim.accumulate):
+            raise ValueError(
+                f"optim.batch={optim.batch} must be divisible by processes x optim.accumulate = "
+                f"{world} x {optim.accumulate}"
+            )
+        self.micro_batch = optim.batch // (world * optim.accumulate)
+        self.resumes = bool(find_checkpoints(self.run_dir))
+        if not self.resumes or allow_changes:
+            return
+        changed = changed_settings(self.run_dir / "config.yaml", config)
+        if changed:
+            raise ConfigError(
+                f"{self.run_dir} holds a run with other settings: {', '.join(changed)}; give those of before, another "
+                "run.dir, or --allow-changes to go on with the new ones"
+            )
+
+    @property
+    def batch_in_words(self) -> str:
+        """How the patches of a step are shared out."""
+        optim = self.config.optim
+        return (
+            f"{optim.batch} patches per optimizer step = {self.accelerator.num_processes} processes x "
+            f"{optim.accumulate} accumulation steps x {self.micro_batch}"
+        )
+
+    def start(self, network: nn.Module, objective: nn.Module, *remembered: object) -> nn.Module:
+        """Prepares optimizer and averages, goes on from the newest checkpoint if there is one, opens the log.
+
+        Args:
+            network: What is averaged and exported.
+            objective: All that learns, the network included.
+            remembered: What a checkpoint holds beside weights, averages, optimizer and losses.
+
+        Returns:
+            The objective as it is to be called: under data parallelism gradients are averaged by its forward.
+        """
+        config, optim, accelerator = self.config, self.config.optim, self.accelerator
+        optimizer = torch.optim.AdamW(
+            objective.parameters(), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, optim))
+        self.network = network
+        self._objective, self._optimizer, self._schedule = accelerator.prepare(objective, optimizer, schedule)
+        self._averages, self._state = PowerAverages(network.parameters(), config.averages.lengths), RunState()
+        accelerator.register_for_checkpointing(self._state, self._averages, *remembered)
+        checkpoint = resume(accelerator, self.run_dir)
+        if checkpoint is not None:
+            accelerator.print(f"resuming from {checkpoint}")
+        if accelerator.is_main_process:
+            (self.run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+            write_config(config, self.run_dir / "config.yaml")
+            drop_snapshots_after(self._state.step, self.run_dir / "averages")
+        accelerator.wait_for_everyone()
+        self.tracker = Tracker(config, self._state.step, writes=accelerator.is_main_process)
+        return self._objective
+
+    def averaged(self):  # noqa: ANN201 - a context manager
+        """While it lasts, the network has the averaged weights."""
+        return averaged_weights(self._averages, self.network)
+
+    def steps(self, samples: object, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Iterator[Step]:
+        """Trains, from where the run stands to `optim.steps`.
+
+        Args:
+            samples: Data set whose sample n is a function of seed and n, as of `train.sharp_photos`.
+            loss_of: Loss of a batch, a scalar.
+
+        Yields:
+            Each optimizer step when it is done, before its checkpoint is written.
+
+        Raises:
+            ValueError: If the loss is not finite.
+            OSError: If a checkpoint cannot be written.
+        """
+        accelerator, optim, run, state = self.accelerator, self.config.optim, self.config.run, self._state
+        loader = patch_loader(
+            samples, first_step=state.step, steps=optim.steps, micro_batch=self.micro_batch,
+            rank=accelerator.process_index, world=accelerator.num_processes,
+        )  # fmt: skip
+        hidden = None if accelerator.is_main_process else True
+        progress = tqdm(total=optim.steps, initial=state.step, unit="step", disable=hidden)
+        started, counted_from = time.monotonic(), state.step
+        for losses, norm, rate in self._optimize(loader, loss_of):
+            progress.update()
+            last = state.step == optim.steps
+            logs, saves = state.step % run.log_every == 0 or last, state.step % run.save_every == 0 or last
+            scalars = {}
+            if logs or saves:
+                # Before a checkpoint too, which carries the losses that are not logged yet.
+                mean = accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
+                state.add_losses(float(mean), len(losses))
+                losses.clear()
+                if not math.isfinite(state.mean_loss + float(norm)):
+                    raise ValueError(
+                        f"the loss is {state.mean_loss} and its gradient {float(norm)} at step {state.step}: "
+                        "lower optim.lr"
+                    )
+            if logs:
+                speed = (state.step - counted_from) * optim.batch / (time.monotonic() - started)
+                scalars = {
+                    "loss": state.mean_loss, "grad_norm": float(norm), "lr": rate, "patches_per_s": speed,
+                    **memory_figures(accelerator.device),
+                }  # fmt: skip
+                state.forget_losses()
+            yield Step(state.step, last, logs, saves, scalars)
+            # Before the checkpoint: a run that ends between the two writes the snapshot again.
+            if (state.step % self.config.averages.every == 0 or last) and accelerator.is_main_process:
+                names = [name for name, _ in self.network.named_parameters()]
+                self._averages.write_snapshot(self.run_dir / "averages", names)
+            if saves:
+                save_checkpoint(accelerator, self.run_dir, state.step, run.keep)
+            if logs:
+                # Only now: what the script shows, and checkpoints, are no part of the speed.
+                started, counted_from = time.monotonic(), state.step
+        progress.close()
+
+    def finish(self, export: Callable[[Path], None]) -> None:
+        """Exports the averaged weights to `run.dir/export` and closes the log.
+
+        Args:
+            export: Writes the network to a folder.
+        """
+        if self.accelerator.is_main_process:
+            folder = self.run_dir / "export"
+            with self.averaged():
+                export(folder)
+            if self.tracker.wants_weights(final=True):
+                self.tracker.weights(self._state.step, folder, final=True)
+            self.accelerator.print(f"finished; weights in {folder}")
+        self.tracker.close()
+        self.accelerator.end_training()
+
+    def _optimize(
+        self, loader: Iterable[dict[str, Tensor]], loss_of: Callable[[dict[str, Tensor]], Tensor]
+    ) -> Iterator[tuple[list[Tensor], Tensor, float]]:
+        """Optimizer steps: losses since they were last cleared, the gradient's norm and the learning rate."""
+        losses: list[Tensor] = []
+        for batch in loader:
+            with self.accelerator.accumulate(self._objective):
+                loss = loss_of(batch)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients:
+                    norm = self.accelerator.clip_grad_norm_(self._objective.parameters(), self.config.optim.clip)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+            losses.append(loss.detach())
+            if self.accelerator.sync_gradients:
+                rate = self._schedule.get_last_lr()[0]
+                self._schedule.step()
+                self._averages.update(self.network.parameters())
+                self._state.step += 1
+                yield losses, norm, rate
+
+
+def learning_rate_factor(step: int, optim: OptimConfig) -> float:
+    """Share of `optim.lr` at an optimizer step: linear warm-up, constant, linear decay to zero."""
+    warmup = min(1.0, (step + 1) / (optim.warmup + 1))
+    decay_steps = optim.decay * optim.steps
+    decay = min(1.0, (optim.steps - step) / decay_steps) if decay_steps > 0 else 1.0
+    return warmup * decay
