@@ -12,6 +12,7 @@ follows the block, not the photo.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -19,6 +20,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
+from optics.measured_psf import MeasuredPSF
 from optics.psf import bank_radii, defocus_psf, psf_reach
 
 __all__ = ["DefocusOperator"]
@@ -31,26 +33,43 @@ class DefocusOperator:
         radius_map: Blur radius in pixels of the capture, shape (1, 1, H, W); finite, non-negative.
         softness: PSF shape, see `optics.psf`.
         block: Side in pixels of the blocks that are transformed at once.
+        psf: Measured PSFs in place of the round ones; those of a block are those of its centre.
+        channel_scales: Factor of the radius in each channel of the pictures, positive: a lens focuses the
+            colours at different distances. None for 1 in all.
 
     Raises:
         ValueError: If the map has another shape, or holds negative, infinite or undefined values.
     """
 
-    def __init__(self, radius_map: Tensor, softness: float = 0.0, block: int = 128) -> None:
+    def __init__(
+        self, radius_map: Tensor, softness: float = 0.0, block: int = 128, *, psf: MeasuredPSF | None = None,
+        channel_scales: tuple[float, ...] | None = None,
+    ) -> None:  # fmt: skip
         if radius_map.dim() != 4 or radius_map.shape[:2] != (1, 1):
             raise ValueError(f"radius_map must have shape (1, 1, H, W), got {tuple(radius_map.shape)}")
         if not torch.isfinite(radius_map).all() or radius_map.min() < 0:
             raise ValueError("radius_map must hold finite, non-negative radii in pixels")
+        if channel_scales is not None and not all(scale > 0 for scale in channel_scales):
+            raise ValueError(f"channel_scales must be positive, got {channel_scales}")
         self.radius_map = radius_map.float()
-        self.softness = softness
-        radii = bank_radii(float(self.radius_map.max()))
+        shape = _Shape(softness, psf)
+        scales = channel_scales or (1.0,)
+        radii = bank_radii(float(self.radius_map.max()) * max(scales))
         # Interpolation between radii reaches the next node of the bank.
-        self.margin = psf_reach(float(radii[-1]), softness)
+        self.margin = shape.reach(float(radii[-1]))
         height, width = radius_map.shape[-2:]
-        self._blocks = [
-            _Block(self.radius_map[0, 0], rows, columns, radii, softness)
-            for rows in _spans(height, block)
-            for columns in _spans(width, block)
+        blocks = {
+            scale: [
+                _Block(scale * self.radius_map[0, 0], rows, columns, radii, shape)
+                for rows in _spans(height, block)
+                for columns in _spans(width, block)
+            ]
+            for scale in set(scales)
+        }
+        every = slice(None)
+        self._channels = [
+            (every if len(blocks) == 1 else slice(channel, channel + 1), blocks[scale])
+            for channel, scale in enumerate(scales[:1] if len(blocks) == 1 else scales)
         ]
 
     @property
@@ -83,9 +102,10 @@ class DefocusOperator:
     def __call__(self, x: Tensor) -> Tensor:
         """Blurs a sharp canvas: (B, C, H + 2m, W + 2m) -> (B, C, H, W)."""
         y = x.new_empty(*x.shape[:2], *self.capture_size)
-        for block in self._blocks:
-            top, left, bottom, right = block.window(self.margin)
-            y[..., block.rows, block.columns] = block.blur(x[..., top:bottom, left:right])
+        for channels, blocks in self._channels:
+            for block in blocks:
+                top, left, bottom, right = block.window(self.margin)
+                y[:, channels, block.rows, block.columns] = block.blur(x[:, channels, top:bottom, left:right])
         return y
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -94,9 +114,10 @@ class DefocusOperator:
         <A x, y> = <x, adjoint(y)> for all x and y.
         """
         x = y.new_zeros(*y.shape[:2], *self.canvas_size)
-        for block in self._blocks:
-            top, left, bottom, right = block.window(self.margin)
-            x[..., top:bottom, left:right] += block.spread(y[..., block.rows, block.columns])
+        for channels, blocks in self._channels:
+            for block in blocks:
+                top, left, bottom, right = block.window(self.margin)
+                x[:, channels, top:bottom, left:right] += block.spread(y[:, channels, block.rows, block.columns])
         return x
 
     def linearize(self, x: Tensor) -> tuple[Tensor, "DefocusOperator"]:
@@ -104,10 +125,30 @@ class DefocusOperator:
         return self(x), self
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """What gives the PSFs: the round family, or measurements, which win."""
+
+    softness: float
+    measured: MeasuredPSF | None
+
+    def reach(self, radius: float) -> int:
+        return psf_reach(radius, self.softness) if self.measured is None else self.measured.reach(radius)
+
+    def psf(self, radius: float, position: tuple[float, float]) -> Tensor:
+        return defocus_psf(radius, self.softness) if self.measured is None else self.measured.kernel(radius, position)
+
+    def position(self, rows: slice, columns: slice, size: tuple[int, int]) -> tuple[float, float]:
+        """Where the middle of a block is, as shares of the picture; of no matter where all of it has one PSF."""
+        if self.measured is None or self.measured.grid == (1, 1):
+            return 0.5, 0.5
+        return tuple((span.start + span.stop) / 2 / length for span, length in zip((rows, columns), size, strict=True))
+
+
 class _Block:
     """One rectangle of the capture with the radii that occur in it."""
 
-    def __init__(self, radius_map: Tensor, rows: slice, columns: slice, radii: Tensor, softness: float) -> None:
+    def __init__(self, radius_map: Tensor, rows: slice, columns: slice, radii: Tensor, shape: _Shape) -> None:
         self.rows, self.columns = rows, columns
         radius = radius_map[rows, columns]
         radii = radii.to(radius)
@@ -119,11 +160,11 @@ class _Block:
             nodes = torch.unique(torch.cat([(upper - 1)[fraction < 1], upper[fraction > 0]])).cpu()
             index = nodes.to(radius.device)[:, None, None]
             self.weights = (index == upper - 1) * (1 - fraction) + (index == upper) * fraction
-        self.reach = psf_reach(float(radii[nodes.max()]), softness)
+        self.reach = shape.reach(float(radii[nodes.max()]))
         size = tuple(s + 2 * self.reach for s in radius.shape)
         self.shape = tuple(next_fast_len(side, real=True) for side in size)
         self._radii = tuple(float(radii[node]) for node in nodes)
-        self._softness = softness
+        self._psf, self._position = shape, shape.position(rows, columns, tuple(radius_map.shape))
 
     def window(self, margin: int) -> tuple[int, int, int, int]:
         """Top, left, bottom and right of the part of the canvas that the block sees."""
@@ -148,22 +189,25 @@ class _Block:
         padding = (self.reach, self.shape[1] - width - self.reach, self.reach, self.shape[0] - height - self.reach)
         spectrum = 0
         for weight, radius in zip(self.weights, self._radii, strict=True):
-            spectrum = spectrum + torch.fft.rfft2(F.pad(weight * y, padding)) * self._otf(radius, y)
+            spectrum = spectrum + torch.fft.rfft2(F.pad(weight * y, padding)) * self._otf(radius, y).conj()
         x = torch.fft.irfft2(spectrum, s=self.shape)
         return x[..., : height + 2 * self.reach, : width + 2 * self.reach]
 
     def _otf(self, radius: float, like: Tensor) -> Tensor:
-        return _transfer_function(radius, self._softness, self.shape).to(like)
+        return _transfer_function(self._psf, radius, self._position, self.shape).to(like.device)
 
 
-@lru_cache(maxsize=256)
-def _transfer_function(radius: float, softness: float, shape: tuple[int, int]) -> Tensor:
-    """Spectrum of a PSF centred at the origin; real, for the PSF is symmetric. Shape (h, w // 2 + 1), float32."""
-    psf = defocus_psf(radius, softness)
+@lru_cache(maxsize=512)
+def _transfer_function(
+    shape: _Shape, radius: float, position: tuple[float, float], size: tuple[int, int]
+) -> Tensor:
+    """Spectrum of a PSF centred at the origin, shape (h, w // 2 + 1); float32 if the PSF is symmetric."""
+    psf = shape.psf(radius, position)
     reach = psf.shape[0] // 2
-    kernel = torch.zeros(shape, dtype=torch.float64)
+    kernel = torch.zeros(size, dtype=torch.float64)
     kernel[: psf.shape[0], : psf.shape[1]] = psf
-    return torch.fft.rfft2(kernel.roll((-reach, -reach), (0, 1))).real.float()
+    spectrum = torch.fft.rfft2(kernel.roll((-reach, -reach), (0, 1)))
+    return spectrum.real.float() if shape.measured is None else spectrum.to(torch.complex64)
 
 
 def _spans(length: int, block: int) -> list[slice]:

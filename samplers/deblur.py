@@ -79,7 +79,8 @@ def _parser() -> Parser:
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
     add("--map-estimator", choices=MAP_ESTIMATORS, help="how radii are estimated (default: the best in the weights)")
-    add("--psf", choices=PSFS, default="disk", help="shape of the blur (default: disk)")
+    add("--psf", default="disk", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: disk)")
+    add("--psf-grid", type=_grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
     add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
     add("--light", choices=("srgb", "linear"), default="srgb", help="where the blur mixes values (default: srgb)")
     add("--seed", type=_seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
@@ -96,6 +97,13 @@ def _noise_std(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a share of full range, above 0 and below 1, got {text}")
     return value
+
+
+def _grid(text: str) -> tuple[int, int]:
+    if re.fullmatch(r"[1-9]\d*x[1-9]\d*", text) is None:
+        raise argparse.ArgumentTypeError(f"expected rows and columns as in 6x8, got {text}")
+    rows, columns = text.split("x")
+    return int(rows), int(columns)
 
 
 def _seed(text: str) -> int:
@@ -116,6 +124,12 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
         raise UsageError("expected at least one photo or folder, got none")
     if arguments.map_estimator is not None and arguments.defocus_map is not None:
         raise UsageError("--map-estimator: expected only without --defocus-map, which is used as it is")
+    if arguments.psf not in PSFS and not arguments.psf.endswith(".npy"):
+        raise UsageError(f"--psf: expected {', '.join(PSFS)} or a NumPy file of PSFs, got {arguments.psf}")
+    if arguments.psf_grid is not None and arguments.psf in PSFS:
+        raise UsageError(f"--psf-grid: expected only with a file of measured PSFs, got --psf {arguments.psf}")
+    if arguments.method == "tv-bank" and arguments.psf not in PSFS:
+        raise UsageError(f"--psf: expected {', '.join(PSFS)} with --method tv-bank, got {arguments.psf}")
     if arguments.method != "score":
         got = f"expected {{}} with --method score, got --method {arguments.method}"
         for name in ("weights", "preset", "tile", "map_estimator"):
@@ -194,18 +208,17 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     """The method, its device, and what the report says of it."""
     from dataclasses import asdict
 
-    from optics import PSF_SOFTNESS
     from samplers.config import load_config
     from samplers.map_estimators import best_estimator
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.restoring import ScoreMethod, TVBankMethod, TVMethod
     from samplers.settings import SamplerSettings, preset_file
 
-    softness, noise_std = PSF_SOFTNESS[arguments.psf], arguments.noise_std
+    lens, noise_std = _lens(arguments), arguments.noise_std
     facts = {"method": arguments.method, "psf": arguments.psf, "light": arguments.light}
     if arguments.method != "score":
         classical = {"tv": TVMethod, "tv-bank": TVBankMethod}[arguments.method]
-        return classical(softness=softness, noise_std=noise_std), _device(arguments.device), facts
+        return classical(lens=lens, noise_std=noise_std), _device(arguments.device), facts
 
     preset, weights = arguments.preset or "balanced", arguments.weights or "weights/small"
     tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]
@@ -219,10 +232,20 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
         facts["map estimator"] = estimator
     facts |= {"weights": weights, "preset": preset, "seed": arguments.seed, **asdict(settings)}
     method = ScoreMethod(
-        pipeline, settings, softness=softness, light=arguments.light, noise_std=noise_std, seed=arguments.seed,
-        map_estimator=estimator,
-    )  # fmt: skip
+        pipeline, settings, lens=lens, noise_std=noise_std, seed=arguments.seed, map_estimator=estimator
+    )
     return method, device, facts
+
+
+def _lens(arguments: argparse.Namespace) -> object:
+    from optics import PSF_SOFTNESS, Lens, read_measured_psf
+
+    if arguments.psf in PSFS:
+        return Lens(softness=PSF_SOFTNESS[arguments.psf], light=arguments.light)
+    try:
+        return Lens(psf=read_measured_psf(arguments.psf, arguments.psf_grid), light=arguments.light)
+    except ValueError as error:
+        raise UsageError(f"--psf: {error}") from None
 
 
 def _device(name: str) -> object:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from optics import DISK, Lens
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ def best_estimator(network: "DefocusMapNetwork | None") -> str:
 
 
 def map_estimator(
-    name: str | None, network: "DefocusMapNetwork | None", softness: float = 0.0, tile: int = 1024
+    name: str | None, network: "DefocusMapNetwork | None", lens: Lens = DISK, tile: int = 1024
 ) -> Callable[[Tensor, float | None], tuple[Tensor, Tensor]]:
     """An estimator of defocus maps.
 
     Args:
         name: One of `MAP_ESTIMATORS`; None for the best there is.
         network: The network of the first two; None if there is none.
-        softness: PSF shape that the evidence and the edges suppose, see `optics.psf`.
+        lens: What the evidence and, but for measured PSFs, the edges suppose of the blur.
         tile: Side of the network's tiles in pixels.
 
     Returns:
@@ -43,8 +44,8 @@ def map_estimator(
     if name not in MAP_ESTIMATORS:
         raise ValueError(f"map_estimator must be one of {', '.join(MAP_ESTIMATORS)}, got {name!r}")
     if name == "edges":
-        return EdgeEstimator(softness=softness)
-    evidence = EvidenceEstimator(softness=softness)
+        return EdgeEstimator(softness=lens.softness)
+    evidence = EvidenceEstimator(softness=lens.softness, psf=lens.psf)
     if name == "evidence":
         return evidence
     if network is None:

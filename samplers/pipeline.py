@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
-from optics import DefocusOperator, LinearLightDefocus, estimate_noise_std
+from optics import DISK, Lens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers.guidance import ProximalGuidance
 from samplers.map_estimators import map_estimator as make_estimator
@@ -23,8 +23,6 @@ from samplers.tiling import TiledNetwork
 from samplers.weights import checked_folder, quiet_diffusers
 
 __all__ = ["DefocusDeblurPipeline", "Restoration"]
-
-LIGHTS = ("srgb", "linear")
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         *,
         radius_map: Tensor | None = None,
         noise_std: float | None = None,
-        softness: float = 0.0,
-        light: str = "srgb",
+        lens: Lens = DISK,
         map_estimator: str | None = None,
         settings: SamplerSettings | None = None,
         generator: torch.Generator | None = None,
@@ -97,8 +94,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             image: Capture in [0, 1], shape (1, 3, H, W), any size.
             radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated from the capture if None.
             noise_std: Noise of the capture, of full range; estimated if None.
-            softness: PSF shape, see `optics.psf`.
-            light: Where the blur happened: `srgb` (code values as stored) or `linear` (light).
+            lens: What is known of the blur beside its radius.
             map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is,
                 `fused` where the pipeline has a `defocus_map`.
             settings: How to sample; the defaults of `SamplerSettings` if None.
@@ -110,19 +106,18 @@ class DefocusDeblurPipeline(DiffusionPipeline):
                 unknown or missing in the pipeline.
             FloatingPointError: If the result is not finite.
         """
-        _check_capture(image, radius_map, light)
+        _check_capture(image, radius_map)
         settings = settings or SamplerSettings()
         generator = generator or torch.Generator().manual_seed(0)
         confidence = None
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
         if radius_map is None:
-            estimate = make_estimator(map_estimator, self.defocus_map, softness, settings.tile)
+            estimate = make_estimator(map_estimator, self.defocus_map, lens, settings.tile)
             radius_map, confidence = estimate(image, noise_std)
 
         if not radius_map.any():
             return Restoration(image.clone(), radius_map, confidence, noise_std, 0)
-        operator = DefocusOperator(radius_map, softness)
-        model = operator if light == "srgb" else LinearLightDefocus(operator)
+        operator = lens.operator(radius_map)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
         # What the model leaves unexplained grows with the blur: wrong radius and PSF shape matter in proportion.
@@ -130,7 +125,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         total_std = torch.sqrt((settings.noise_factor * noise_std) ** 2 + model_error.square())
         denoiser = ProximalGuidance(
             ScoreDenoiser(network, self.sde),
-            model,
+            lens.model(operator),
             y,
             2 * total_std,
             strength=settings.strength,
@@ -146,7 +141,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations)
 
 
-def _check_capture(image: Tensor, radius_map: Tensor | None, light: str) -> None:
+def _check_capture(image: Tensor, radius_map: Tensor | None) -> None:
     if image.dim() != 4 or image.shape[:2] != (1, 3):
         raise ValueError(f"image must have shape (1, 3, H, W), got {tuple(image.shape)}")
     if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
@@ -155,5 +150,3 @@ def _check_capture(image: Tensor, radius_map: Tensor | None, light: str) -> None
         raise ValueError(
             f"radius_map must have shape {(1, 1, *image.shape[-2:])} like the image, got {tuple(radius_map.shape)}"
         )
-    if light not in LIGHTS:
-        raise ValueError(f"light must be one of {', '.join(LIGHTS)}, got {light!r}")

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from optics import DefocusOperator, EvidenceEstimator, estimate_noise_std
+from optics import DISK, EvidenceEstimator, Lens, estimate_noise_std
 from optics.defocus_map import EdgeEstimator
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
@@ -42,8 +42,7 @@ class ScoreMethod:
     Args:
         pipeline: On the device that does the work.
         settings: How to sample.
-        softness: PSF shape, see `optics.psf`.
-        light: Where the blur happened: `srgb` or `linear`.
+        lens: What is known of the blur beside its radius.
         noise_std: Noise of the capture, of full range; estimated if None.
         seed: Of the noise.
         map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is.
@@ -54,16 +53,13 @@ class ScoreMethod:
         pipeline: DefocusDeblurPipeline,
         settings: SamplerSettings,
         *,
-        softness: float = 0.0,
-        light: str = "srgb",
+        lens: Lens = DISK,
         noise_std: float | None = None,
         seed: int = 0,
         map_estimator: str | None = None,
     ) -> None:
         self.pipeline, self.settings, self.seed = pipeline, settings, seed
-        self.options = {
-            "softness": softness, "light": light, "noise_std": noise_std, "map_estimator": map_estimator,
-        }  # fmt: skip
+        self.options = {"lens": lens, "noise_std": noise_std, "map_estimator": map_estimator}
 
     def __call__(
         self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
@@ -100,12 +96,12 @@ class TVMethod:
     """Total-variation deconvolution by the operator of the map, which needs no weights; blind, of the evidence.
 
     Args:
-        softness: PSF shape, see `optics.psf`.
+        lens: What is known of the blur beside its radius; in sRGB light.
         noise_std: Noise of the capture, of full range; estimated if None.
     """
 
-    def __init__(self, *, softness: float = 0.0, noise_std: float | None = None) -> None:
-        self.softness, self.noise_std = softness, noise_std
+    def __init__(self, *, lens: Lens = DISK, noise_std: float | None = None) -> None:
+        self.lens, self.noise_std = lens, noise_std
 
     @torch.no_grad()
     def __call__(
@@ -132,20 +128,20 @@ class TVMethod:
         return Restoration(restored, radius_map, confidence, noise_std, 0)
 
     def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
-        return EvidenceEstimator(softness=self.softness)(image, noise_std)
+        return EvidenceEstimator(softness=self.lens.softness, psf=self.lens.psf)(image, noise_std)
 
     def _deconvolve(self, image: Tensor, radius_map: Tensor, noise_std: float) -> Tensor:
-        return TVDeconvolution()(image, DefocusOperator(radius_map, self.softness), noise_std)
+        return TVDeconvolution()(image, self.lens.operator(radius_map), noise_std)
 
 
 class TVBankMethod(TVMethod):
     """The classical restorer as a whole: a map from the edges, a bank of deconvolutions, a choice in every pixel."""
 
     def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
-        return EdgeEstimator(softness=self.softness)(image, noise_std)
+        return EdgeEstimator(softness=self.lens.softness)(image, noise_std)
 
     def _deconvolve(self, image: Tensor, radius_map: Tensor, noise_std: float) -> Tensor:
-        return TVBank(softness=self.softness)(image, radius_map, noise_std)
+        return TVBank(softness=self.lens.softness)(image, radius_map, noise_std)
 
 
 def _out_of_memory(error: Exception) -> bool:

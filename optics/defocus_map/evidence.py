@@ -25,6 +25,7 @@ from optics.defocus_map.posterior import (
     quantile_radius,
 )  # fmt: skip
 from optics.defocus_map.spectra import local_log_likelihood, luma
+from optics.measured_psf import MeasuredPSF
 from optics.noise import estimate_noise_std
 
 __all__ = ["EvidenceEstimator"]
@@ -44,6 +45,7 @@ class EvidenceEstimator:
     Attributes:
         largest_radius: Largest blur radius that is considered, in pixels.
         softness: PSF shape, see `optics.psf`.
+        psf: Measured PSFs in place of the round ones.
         noise_margin: Noise is overstated by this factor.
         least_noise: Noise is taken to be at least this, in [0, 1] units, whatever is measured or given: JPEG rounds
             textures much more coarsely than the flat blocks that the measurement rests on.
@@ -57,6 +59,7 @@ class EvidenceEstimator:
 
     largest_radius: float = 8.0
     softness: float = 0.0
+    psf: MeasuredPSF | None = None
     noise_margin: float = 1.3
     least_noise: float = 0.008
     outliers: float = 2e-3
@@ -125,7 +128,9 @@ class EvidenceEstimator:
         guide = F.avg_pool2d(brightness, _CELL, ceil_mode=True, count_include_pad=False)
 
         def bounded(window: int, stride: int) -> Tensor:
-            volume = local_log_likelihood(brightness, self.radii, noise_std, self.softness, window, stride)
+            volume = local_log_likelihood(
+                brightness, self.radii, noise_std, self.softness, window, stride, self.psf
+            )
             return torch.log((1 - self.outliers) * torch.softmax(volume, 1) + self.outliers / len(self.radii))
 
         # The wide neighbourhood needs half as many cells.

@@ -16,11 +16,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from optics.measured_psf import MeasuredPSF
 from optics.psf import defocus_psf
 
-__all__ = ["local_log_likelihood", "luma"]
+__all__ = ["local_log_evidence", "local_log_likelihood", "luma"]
 
 _DECAY = 2.2  # sharp photos: power falls as frequency^-2.2
 _INTRINSIC_STD = 0.4  # pixels; lens, sensor and demosaicking soften photos that pass for sharp
@@ -39,9 +39,22 @@ def luma(y: Tensor) -> Tensor:
 
 
 def local_log_likelihood(
-    brightness: Tensor, radii: tuple[float, ...], noise_std: float, softness: float, window: int, stride: int
+    brightness: Tensor, radii: tuple[float, ...], noise_std: float, softness: float, window: int, stride: int,
+    psf: MeasuredPSF | None = None,
 ) -> Tensor:
-    """Log marginal likelihood of every radius in overlapping windows.
+    """Log marginal likelihood of every radius in overlapping windows, up to a constant per window, at most 0.
+
+    Arguments and shape are those of `local_log_evidence`.
+    """
+    volume = local_log_evidence(brightness, radii, noise_std, softness, window, stride, psf)
+    return volume - volume.amax(1, keepdim=True)
+
+
+def local_log_evidence(
+    brightness: Tensor, radii: tuple[float, ...], noise_std: float, softness: float, window: int, stride: int,
+    psf: MeasuredPSF | None = None,
+) -> Tensor:
+    """Log marginal likelihood of every radius in overlapping windows, comparable between radii and PSFs.
 
     Args:
         brightness: Grey photo in [0, 1], shape (1, 1, H, W), of any size.
@@ -50,14 +63,16 @@ def local_log_likelihood(
         softness: PSF shape, see `optics.psf`.
         window: Side of the windows in pixels.
         stride: Distance of the windows' centres in pixels; divides the window's side.
+        psf: Measured PSFs in place of the round ones; those in the middle of the field.
 
     Returns:
-        Log-likelihood up to a constant per window, at most 0, shape (1, K, ceil(H / stride), ceil(W / stride)).
-        Cell (i, j) is centred on the square of stride pixels that begins at (i, j) stride.
+        Log-likelihood up to a constant per window, the same for every radius and PSF, shape
+        (1, K, ceil(H / stride), ceil(W / stride)). Cell (i, j) is centred on the square of stride pixels that begins
+        at (i, j) stride.
     """
     rows, columns = (math.ceil(length / stride) for length in brightness.shape[-2:])
     photo = _surround(brightness, (window - stride) // 2, rows * stride, columns * stride)[0, 0]
-    signal, noise, kept = (term.to(photo) for term in _expected_power(radii, softness, window))
+    signal, noise, kept = (term.to(photo) for term in _expected_power(radii, softness, window, psf))
     power = signal + noise_std**2 * noise  # (K A, frequencies)
     precision, log_power = power.reciprocal().T.contiguous(), power.log().sum(-1)
     kept = kept.bool()
@@ -69,7 +84,7 @@ def local_log_likelihood(
         spectra = _gradient_spectra(strip, window, stride)[..., kept]  # (count, columns, frequencies)
         score = -(spectra @ precision + log_power) / _CORRELATION
         score = torch.logsumexp(score.unflatten(-1, (len(radii), -1)), -1)
-        volume[:, row : row + count] = (score - score.amax(-1, keepdim=True)).permute(2, 0, 1)
+        volume[:, row : row + count] = score.permute(2, 0, 1)
     return volume[None]
 
 
@@ -98,7 +113,9 @@ def _gradient_spectra(strip: Tensor, window: int, stride: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _expected_power(radii: tuple[float, ...], softness: float, window: int) -> tuple[Tensor, Tensor, Tensor]:
+def _expected_power(
+    radii: tuple[float, ...], softness: float, window: int, psf: MeasuredPSF | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Expected spectra: of the signal (K A, frequencies), of unit noise (frequencies,), and which are used (h, w)."""
     fine = _FINE * window
     f = torch.fft.fftfreq(fine, dtype=torch.float64)
@@ -118,18 +135,16 @@ def _expected_power(radii: tuple[float, ...], softness: float, window: int) -> t
     once = ((columns > 0) & (columns < 0.5)) | (rows >= 0)
     kept = once & ((rows.square() + columns.square()).sqrt() >= _LOWEST_FREQUENCY)
     sharp = squared.clamp(min=1e-4) ** (-_DECAY / 2) * torch.exp(-squared * (2 * math.pi * _INTRINSIC_STD) ** 2)
-    blurred = [seen(_transfer_function(radius, softness, fine).square() * sharp * differencing) for radius in radii]
+    psfs = [defocus_psf(radius, softness) if psf is None else psf.kernel(radius) for radius in radii]
+    blurred = [seen(_transfer_power(kernel, fine) * sharp * differencing) for kernel in psfs]
     low, high, count = _AMPLITUDES
     amplitudes = torch.logspace(math.log10(low), math.log10(high), count, dtype=torch.float64)
     signal = amplitudes[:, None] * torch.stack(blurred)[:, None, kept]
     return signal.flatten(0, 1).float(), seen(differencing)[kept].float(), kept
 
 
-def _transfer_function(radius: float, softness: float, side: int) -> Tensor:
-    """Transfer function of a PSF on side x side frequencies; real, for the PSF is symmetric."""
-    psf = defocus_psf(radius, softness)
-    reach = psf.shape[-1] // 2
+def _transfer_power(psf: Tensor, side: int) -> Tensor:
+    """Squared transfer function of a PSF on side x side frequencies."""
     if psf.shape[-1] > side:
-        raise ValueError(f"a PSF of radius {radius} px does not fit in {side} px")
-    psf = F.pad(psf, (0, side - psf.shape[-1], 0, side - psf.shape[-1]))
-    return torch.fft.fft2(psf.roll((-reach, -reach), (0, 1))).real
+        raise ValueError(f"a PSF of {psf.shape[-1]} px does not fit in {side} px")
+    return torch.fft.fft2(psf, s=(side, side)).abs().square()

@@ -11,7 +11,7 @@ from command_line import files, outputs
 from PIL import Image
 
 import samplers.deblur
-from optics import PSF_SOFTNESS
+from optics import PSF_SOFTNESS, defocus_psf
 from photos import read, read_map, write_map
 from samplers.deblur import main
 from samplers.settings import PRESETS
@@ -144,6 +144,24 @@ def test_options_reach_the_result(deblur, photo, tmp_path, out, options):
         return (out / "cat.png").read_bytes()
 
     assert result(*options) != result()
+
+
+def test_measured_psfs_reach_the_result(deblur, photo, tmp_path, out):
+    write_map(tmp_path / "map.tif", np.full((40, 56), 2.0))
+    disk = np.pad(defocus_psf(5.0).numpy(), 1)
+    np.save(tmp_path / "disk.npy", disk)
+    np.save(tmp_path / "grid.npy", np.stack([disk, disk * np.tri(*disk.shape)]))
+
+    def result(*options):
+        # No sampler, whose noise depends on the margin that PSFs need.
+        code, _, _ = deblur(photo, "--defocus-map", tmp_path / "map.tif", "--method", "tv", "--overwrite", *options)
+        assert code == 0
+        return np.array(Image.open(out / "cat.png"), np.int16)
+
+    round_one, measured = result(), result("--psf", tmp_path / "disk.npy")
+    assert np.abs(measured - round_one).max() <= 8
+    lopsided = result("--psf", tmp_path / "grid.npy", "--psf-grid", "1x2")
+    assert np.abs(lopsided - round_one)[:, 28:].max() > 24
 
 
 def test_the_preset_decides_the_evaluations(deblur, photo, out):

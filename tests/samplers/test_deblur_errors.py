@@ -221,3 +221,18 @@ def test_results_appear_together_or_not_at_all(deblur, photo, out, monkeypatch):
     monkeypatch.setattr(samplers.one_photo, "write_report", full)
     fails(deblur(photo, "--seed", 2, "--overwrite"), 3, out / "cat.png_report.html", "No space left")
     assert {name: (out / name).read_bytes() for name in files(out)} == before
+
+
+def test_files_of_psfs_that_cannot_be_used_are_refused(deblur, photo, tmp_path, out):
+    file = tmp_path / "psf.npy"
+    np.save(file, np.ones((6, 5, 5)))
+    for options, words in (
+        (("--psf", tmp_path / "none.npy"), ("none.npy", "expected a NumPy file of PSFs")),
+        (("--psf", file), (file, "its 6 PSFs, got no grid")),
+        (("--psf", file, "--psf-grid", "2x2"), (file, "got a grid of 2 x 2")),
+        (("--psf", file, "--psf-grid", "two"), ("--psf-grid", "6x8")),
+        (("--psf-grid", "2x3"), ("--psf-grid", "only with a file")),
+        (("--psf", file, "--method", "tv-bank"), ("--psf", "--method tv-bank")),
+    ):
+        fails(deblur(photo, *options), 2, *words)
+    assert not out.exists()

@@ -9,6 +9,7 @@ from command_line import fails
 from safetensors.torch import load_file, save_file
 
 from diffusion import VESDE, ScoreNetwork
+from optics import Lens
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers import DefocusDeblurPipeline, SamplerSettings
@@ -73,8 +74,8 @@ def test_the_best_estimator_is_the_default(network):
     assert tuple(classes) == MAP_ESTIMATORS == deblur_script.MAP_ESTIMATORS
     for name, expected in classes.items():
         assert type(map_estimator(name, network)) is expected
-    assert map_estimator("fused", network, softness=0.3).evidence.softness == 0.3
-    assert map_estimator("edges", None, softness=0.3).softness == 0.3
+    assert map_estimator("fused", network, Lens(softness=0.3)).evidence.softness == 0.3
+    assert map_estimator("edges", None, Lens(softness=0.3)).softness == 0.3
     assert map_estimator("learned", network, tile=96).tile == 96
 
 

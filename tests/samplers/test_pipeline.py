@@ -102,6 +102,3 @@ def test_bad_input_is_named(pipeline, image, radius_map, words):
         pipeline(image, radius_map=radius_map)
 
 
-def test_unknown_light_is_refused(pipeline, photo):
-    with pytest.raises(ValueError, match="srgb, linear"):
-        pipeline(photo, light="log")

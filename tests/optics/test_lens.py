@@ -1,0 +1,126 @@
+"""Lenses: measured PSFs against the round family they were measured from, colours, light."""
+
+import numpy as np
+import pytest
+import torch
+
+from optics import DISK, DefocusOperator, Lens, LinearLightDefocus, MeasuredPSF, defocus_psf, read_measured_psf
+
+LENS_SHAPE = (37, 50)
+
+
+def _random(shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _ramp(high=4.0):
+    return torch.linspace(0, high, LENS_SHAPE[1]).expand(1, 1, *LENS_SHAPE).contiguous()
+
+
+def _lopsided(side=25):
+    """A comet, nothing about which is symmetric, and its mirror image."""
+    rows, columns = np.meshgrid(*(np.arange(side) - side // 2,) * 2, indexing="ij")
+    light = np.exp(-(rows**2 + columns**2) / 30) * (1 + np.tanh(columns / 2)) * (rows + columns > -6)
+    return light, light[:, ::-1].copy()
+
+
+@pytest.mark.parametrize("radius", [1.5, 3.0, 6.0, 9.0])
+def test_measured_disk_is_the_disk_at_every_radius(radius):
+    measured = MeasuredPSF(defocus_psf(7.0, reach=12).numpy())
+    kernel, disk = measured.kernel(radius), defocus_psf(radius, reach=measured.reach(radius))
+    # The rim that the measurement smears by its pixels holds about a tenth of the light.
+    assert float((kernel - disk).abs().sum()) < 0.1
+    centred = torch.arange(len(kernel)) - len(kernel) // 2
+    along = torch.stack([(kernel.sum(axis) * centred**2).sum() for axis in (0, 1)])
+    torch.testing.assert_close(2 * (along.mean() - 1 / 12).sqrt(), torch.tensor(radius).double(), rtol=0.03, atol=0)
+    assert abs(float((kernel.sum(0) * centred).sum())) < 0.01
+
+
+def test_kernels_are_centred_wherever_they_were_measured():
+    moved = np.pad(_lopsided()[0], ((0, 6), (4, 0)))
+    np.testing.assert_allclose(MeasuredPSF(moved).kernel(4.0), MeasuredPSF(_lopsided()[0]).kernel(4.0), atol=1e-12)
+
+
+def test_field_interpolates_between_the_kernels_of_its_grid():
+    one, other = _lopsided()
+    psf = MeasuredPSF(np.stack([one, other])[None])
+    reach = psf.reach(3.0)
+    alone = [MeasuredPSF(kernel).kernel(3.0) for kernel in (one, other)]
+    assert {len(kernel) // 2 for kernel in alone} == {reach}
+    for column, share in ((0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.65, 0.8), (1.0, 1.0)):
+        expected = (1 - share) * alone[0] + share * alone[1]
+        torch.testing.assert_close(psf.kernel(3.0, (0.3, column)), expected)
+
+
+@pytest.mark.parametrize("block", [16, 128])
+@pytest.mark.parametrize("scales", [None, (1.1, 1.0, 0.9)])
+def test_operator_of_measured_psfs_has_its_adjoint_and_keeps_light(block, scales):
+    psf = MeasuredPSF(np.stack(_lopsided()).reshape(1, 2, 25, 25))
+    operator = DefocusOperator(_ramp(), block=block, psf=psf, channel_scales=scales)
+    x, y = _random((2, 3, *operator.canvas_size), 0), _random((2, 3, *LENS_SHAPE), 1)
+    forward, backward = (operator(x) * y).sum(), (x * operator.adjoint(y)).sum()
+    assert abs(float(forward - backward)) < 1e-5 * float(operator(x).norm() * y.norm())
+    flat = operator(torch.ones(1, 3, *operator.canvas_size))
+    torch.testing.assert_close(flat, torch.ones_like(flat), rtol=0, atol=1e-5)
+
+
+def test_operator_shows_a_point_of_light_as_it_was_measured():
+    psf = MeasuredPSF(_lopsided()[0])
+    radius = psf._cells[0][0].radius
+    assert not torch.allclose(psf.kernel(radius), psf.kernel(radius).flip(0, 1), atol=1e-3)
+    operator = DefocusOperator(torch.full((1, 1, *LENS_SHAPE), radius), psf=psf)
+    x = torch.zeros(1, 1, *operator.canvas_size)
+    x[..., operator.margin + 18, operator.margin + 25] = 1
+    reach = psf.reach(radius)
+    seen = operator(x)[0, 0, 18 - reach : 19 + reach, 25 - reach : 26 + reach]
+    # A radius between two of the bank shows the mixture of theirs.
+    assert float((seen - psf.kernel(radius)).abs().sum()) < 0.02
+
+
+def test_each_colour_has_its_own_radius():
+    scales = (1.25, 1.0, 0.5)
+    together = DefocusOperator(_ramp(), 0.3, channel_scales=scales)
+    x = _random((1, 3, *together.canvas_size), 2)
+    y = together(x)
+    for channel, scale in enumerate(scales):
+        alone = DefocusOperator(scale * _ramp(), 0.3)
+        cut = together.margin - alone.margin
+        inner = x[:, channel : channel + 1, cut : x.shape[-2] - cut, cut : x.shape[-1] - cut]
+        torch.testing.assert_close(alone(inner)[:, 0], y[:, channel], rtol=0, atol=1e-4)
+
+
+def test_light_decides_the_model():
+    operator = Lens(light="linear").operator(_ramp())
+    assert isinstance(Lens(light="linear").model(operator), LinearLightDefocus)
+    assert DISK.model(operator) is operator
+    with pytest.raises(ValueError, match="srgb, linear"):
+        Lens(light="log")
+
+
+@pytest.mark.parametrize(
+    ("kernels", "words"),
+    [
+        (np.ones(5), r"\(5,\)"), (np.ones((2, 5, 5)), "no grid"), (np.zeros((5, 5)), "hold light"),
+        (-np.ones((5, 5)), "non-negative"), (np.full((5, 5), np.nan), "finite"), (np.array(["a"]), "numbers"),
+        (np.pad([[1.0]], 2), "wider than a pixel"),
+    ],
+)  # fmt: skip
+def test_files_that_hold_no_psfs_are_refused_by_name(tmp_path, kernels, words):
+    np.save(tmp_path / "psf.npy", kernels)
+    with pytest.raises(ValueError, match=words) as caught:
+        read_measured_psf(tmp_path / "psf.npy")
+    assert "psf.npy" in str(caught.value)
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    np.save(tmp_path / "psf.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"psf\.npy: expected a NumPy file"):
+        read_measured_psf(tmp_path / "psf.npy")
+
+
+def test_file_of_a_list_of_kernels_needs_its_grid(tmp_path):
+    one, other = _lopsided()
+    np.save(tmp_path / "psf.npy", np.stack([one, other] * 3))
+    assert read_measured_psf(tmp_path / "psf.npy", (3, 2)).grid == (3, 2)
+    with pytest.raises(ValueError, match="6 PSFs, got a grid of 2 x 2"):
+        read_measured_psf(tmp_path / "psf.npy", (2, 2))
