@@ -57,7 +57,9 @@ def test_scripts_live_in_three_folders():
     assert {"samplers/deblur.py", "train/score.py", "evaluation/benchmark.py"} <= set(SCRIPTS)
     for file in _tracked():
         parts = file.relative_to(PROJECT).parts
-        if file.suffix == ".py" and parts[0] != "tests" and str(file.relative_to(PROJECT)) not in SCRIPTS:
+        # What scripts share of their command lines is in a module of that name.
+        code = file.suffix == ".py" and parts[0] != "tests" and file.name != "command_line.py"
+        if code and "/".join(parts) not in SCRIPTS:
             assert "argparse" not in file.read_text(encoding="utf-8"), file
 
 
