@@ -33,7 +33,7 @@ from photos import PHOTO_SUFFIXES
 FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 METHODS = ("score", "tv", "tv-bank")
 PRESETS = ("fast", "balanced", "best")
-PSFS = ("disk", "disk-gaussian", "gaussian")
+PSFS = ("auto", "disk", "disk-gaussian", "gaussian")
 MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
 LARGEST_RADIUS = 100.0
 
@@ -79,10 +79,10 @@ def _parser() -> Parser:
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
     add("--map-estimator", choices=MAP_ESTIMATORS, help="how radii are estimated (default: the best in the weights)")
-    add("--psf", default="disk", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: disk)")
+    add("--psf", default="auto", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: auto)")
     add("--psf-grid", type=_grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
     add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
-    add("--light", choices=("srgb", "linear"), default="srgb", help="where the blur mixes values (default: srgb)")
+    add("--light", choices=("auto", "srgb", "linear"), default="auto", help="what the blur mixes (default: auto)")
     add("--seed", type=_seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     add("--tile", type=int, metavar="N", help="side of the network's tiles in pixels; less needs less memory")
@@ -137,7 +137,7 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
                 raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
         if overrides:
             raise UsageError(f"{overrides[0]}: {got.format('settings only')}")
-        if arguments.light != "srgb":
+        if arguments.light == "linear":
             raise UsageError(f"--light linear: {got.format('only')}")
 
 
@@ -238,14 +238,21 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
 
 
 def _lens(arguments: argparse.Namespace) -> object:
-    from optics import PSF_SOFTNESS, Lens, read_measured_psf
+    from dataclasses import replace
 
-    if arguments.psf in PSFS:
-        return Lens(softness=PSF_SOFTNESS[arguments.psf], light=arguments.light)
-    try:
-        return Lens(psf=read_measured_psf(arguments.psf, arguments.psf_grid), light=arguments.light)
-    except ValueError as error:
-        raise UsageError(f"--psf: {error}") from None
+    from optics import DISK, PSF_SOFTNESS, UnknownLens, read_measured_psf
+
+    psf = None
+    if arguments.psf not in PSFS:
+        try:
+            psf = read_measured_psf(arguments.psf, arguments.psf_grid)
+        except ValueError as error:
+            raise UsageError(f"--psf: {error}") from None
+    softness = PSF_SOFTNESS.get(arguments.psf)
+    if arguments.method == "score":
+        return UnknownLens(softness, psf, None if arguments.light == "auto" else arguments.light)
+    # The classical methods blur code values, by disks where nothing else is said.
+    return replace(DISK, softness=softness or 0.0, psf=psf)
 
 
 def _device(name: str) -> object:

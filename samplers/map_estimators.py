@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from optics import DISK, Lens
+from optics import TYPICAL, Lens
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def best_estimator(network: "DefocusMapNetwork | None") -> str:
 
 
 def map_estimator(
-    name: str | None, network: "DefocusMapNetwork | None", lens: Lens = DISK, tile: int = 1024
+    name: str | None, network: "DefocusMapNetwork | None", lens: Lens = TYPICAL, tile: int = 1024
 ) -> Callable[[Tensor, float | None], tuple[Tensor, Tensor]]:
     """An estimator of defocus maps.
 

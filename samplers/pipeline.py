@@ -13,8 +13,9 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
-from optics import DISK, Lens, estimate_noise_std
+from optics import DISK, UNKNOWN, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
+from optics.model_error import model_error_std
 from samplers.guidance import ProximalGuidance
 from samplers.map_estimators import map_estimator as make_estimator
 from samplers.predictor_corrector import SamplerStep, start_state
@@ -35,6 +36,7 @@ class Restoration:
         confidence: Of the estimated map, in [0, 1], shape (1, 1, H, W); None if the map was given.
         noise_std: Noise of the capture that was used, of full range.
         evaluations: Network evaluations done.
+        lens: What else was supposed of the blur.
     """
 
     image: Tensor
@@ -42,6 +44,7 @@ class Restoration:
     confidence: Tensor | None
     noise_std: float
     evaluations: int
+    lens: Lens = DISK
 
 
 class DefocusDeblurPipeline(DiffusionPipeline):
@@ -82,7 +85,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         *,
         radius_map: Tensor | None = None,
         noise_std: float | None = None,
-        lens: Lens = DISK,
+        lens: Lens | UnknownLens = UNKNOWN,
         map_estimator: str | None = None,
         settings: SamplerSettings | None = None,
         generator: torch.Generator | None = None,
@@ -94,7 +97,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             image: Capture in [0, 1], shape (1, 3, H, W), any size.
             radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated from the capture if None.
             noise_std: Noise of the capture, of full range; estimated if None.
-            lens: What is known of the blur beside its radius.
+            lens: What is known of the blur beside its radius; what is not is found in the capture.
             map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is,
                 `fused` where the pipeline has a `defocus_map`.
             settings: How to sample; the defaults of `SamplerSettings` if None.
@@ -109,19 +112,20 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         _check_capture(image, radius_map)
         settings = settings or SamplerSettings()
         generator = generator or torch.Generator().manual_seed(0)
-        confidence = None
+        confidence, known = None, lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
         if radius_map is None:
-            estimate = make_estimator(map_estimator, self.defocus_map, lens, settings.tile)
+            estimate = make_estimator(map_estimator, self.defocus_map, known, settings.tile)
             radius_map, confidence = estimate(image, noise_std)
 
         if not radius_map.any():
-            return Restoration(image.clone(), radius_map, confidence, noise_std, 0)
+            return Restoration(image.clone(), radius_map, confidence, noise_std, 0, known)
+        if isinstance(lens, UnknownLens):
+            lens = lens.found(image, radius_map.to(image), noise_std)
         operator = lens.operator(radius_map)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
-        # What the model leaves unexplained grows with the blur: wrong radius and PSF shape matter in proportion.
-        model_error = settings.model_error * radius_map.to(y)
+        model_error = model_error_std(image, radius_map.to(image), settings.model_error)
         total_std = torch.sqrt((settings.noise_factor * noise_std) ** 2 + model_error.square())
         denoiser = ProximalGuidance(
             ScoreDenoiser(network, self.sde),
@@ -138,7 +142,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             raise FloatingPointError("the sampler produced undefined pixels")
         # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
         restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), radius_map.to(image).clamp(max=1))
-        return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations)
+        return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations, lens)
 
 
 def _check_capture(image: Tensor, radius_map: Tensor | None) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from optics import DISK, EvidenceEstimator, Lens, estimate_noise_std
+from optics import DISK, UNKNOWN, EvidenceEstimator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map import EdgeEstimator
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
@@ -42,7 +42,7 @@ class ScoreMethod:
     Args:
         pipeline: On the device that does the work.
         settings: How to sample.
-        lens: What is known of the blur beside its radius.
+        lens: What is known of the blur beside its radius; what is not is found in each capture.
         noise_std: Noise of the capture, of full range; estimated if None.
         seed: Of the noise.
         map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is.
@@ -53,7 +53,7 @@ class ScoreMethod:
         pipeline: DefocusDeblurPipeline,
         settings: SamplerSettings,
         *,
-        lens: Lens = DISK,
+        lens: Lens | UnknownLens = UNKNOWN,
         noise_std: float | None = None,
         seed: int = 0,
         map_estimator: str | None = None,
@@ -125,7 +125,7 @@ class TVMethod:
             raise OutOfMemory("expected a photo that fits into memory") from error
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the deconvolution produced undefined pixels")
-        return Restoration(restored, radius_map, confidence, noise_std, 0)
+        return Restoration(restored, radius_map, confidence, noise_std, 0, self.lens)
 
     def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
         return EvidenceEstimator(softness=self.lens.softness, psf=self.lens.psf)(image, noise_std)

@@ -37,8 +37,8 @@ class SamplerSettings:
         strength: lambda of the guidance; smaller trusts the capture more.
         cg_iterations: Bound of the solver's iterations at each evaluation.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
-        model_error: How far the model of the blur is off, as noise of full range per pixel of blur radius, added
-            to the noise of the capture; 0 where map and PSF are exact, as in simulations.
+        model_error: How far the model of the blur is off, as an error of the radius relative to it, see
+            `optics.model_error`; 0 where map and PSF are exact, as in simulations.
         precision: `fp32` or `bf16`, of the network.
         tile: Side of the network's tiles in pixels.
     """
@@ -56,7 +56,7 @@ class SamplerSettings:
     strength: float = 0.5
     cg_iterations: int = 16
     noise_factor: float = 1.0
-    model_error: float = 0.004
+    model_error: float = 0.2
     precision: str = "fp32"
     tile: int = 1024
 

@@ -22,7 +22,7 @@ QUICK = ("steps=3", "corrector=false", "cg_iterations=2")
 
 def test_choices_are_those_of_the_packages():
     assert samplers.deblur.PRESETS == PRESETS
-    assert set(samplers.deblur.PSFS) == set(PSF_SOFTNESS)
+    assert set(samplers.deblur.PSFS) == {"auto", *PSF_SOFTNESS}
 
 
 def test_a_photo_gives_a_photo_a_map_and_a_report(deblur, photo, out):
@@ -134,7 +134,7 @@ def test_a_map_can_be_edited_and_fed_back(deblur, photo, tmp_path, out):
 
 
 @pytest.mark.parametrize(
-    "options", [("--psf", "gaussian"), ("--noise-std", "0.05"), ("--light", "linear"), ("steps=4", "rho=6")]
+    "options", [("--psf", "gaussian"), ("--noise-std", "0.05"), ("--light", "srgb"), ("steps=4", "rho=6")]
 )
 def test_options_reach_the_result(deblur, photo, tmp_path, out, options):
     write_map(tmp_path / "map.tif", np.full((40, 56), 2.0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
-from optics import DefocusOperator
+from optics import DISK, DefocusOperator
 from samplers import DefocusDeblurPipeline, SamplerSettings
 
 FEW = dict(steps=3, corrector=False)
@@ -50,7 +50,7 @@ def test_the_models_error_makes_the_capture_weigh_less(photo):
     radius_map = torch.full((1, 1, 24, 33), 2.0)
     pipeline = DefocusDeblurPipeline(PerfectPrior(torch.zeros(1)), VESDE())
     distances = []
-    for error in (0.0, 0.01, 0.1):
+    for error in (0.0, 0.2, 1.0):
         settings = SamplerSettings(model_error=error, **FEW)
         result = pipeline(photo, radius_map=radius_map, noise_std=0.01, settings=settings)
         # The prior's photo is 0 in [-1, 1] units: the less the capture weighs, the nearer the result.
@@ -58,13 +58,13 @@ def test_the_models_error_makes_the_capture_weigh_less(photo):
     assert distances[0] > distances[1] > distances[2]
 
 
-def test_the_models_error_is_noise_in_proportion_to_the_radius(pipeline, photo):
-    radius_map = torch.full((1, 1, 24, 33), 2.0)
+def test_the_models_error_counts_as_noise(pipeline, photo):
+    radius_map, y = torch.full((1, 1, 24, 33), 2.0), torch.full_like(photo, 0.4)
     results = [
-        pipeline(photo, radius_map=radius_map, noise_std=std, settings=SamplerSettings(model_error=error, **FEW)).image
-        for std, error in ((0.03, 0.02), (0.05, 0.0))
+        pipeline(y, radius_map=radius_map, noise_std=std, settings=SamplerSettings(model_error=error, **FEW)).image
+        for std, error in ((0.03, 2.0), (0.05, 0.0))
     ]
-    # 0.03^2 + (0.02 x 2)^2 = 0.05^2
+    # A flat capture has the floor of 0.01 for each pixel of the radius' error: 0.03^2 + (0.01 x 2 x 2)^2 = 0.05^2.
     assert torch.allclose(results[0], results[1], atol=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_a_prior_that_knows_the_photo_restores_it(photo):
     operator = DefocusOperator(torch.full((1, 1, 24, 33), 2.0))
     canvas = operator.extend(x)
     pipeline = DefocusDeblurPipeline(PerfectPrior(2 * canvas - 1), VESDE())
-    result = pipeline(operator(canvas).clamp(0, 1), radius_map=operator.radius_map, noise_std=0.01)
+    result = pipeline(operator(canvas).clamp(0, 1), radius_map=operator.radius_map, noise_std=0.01, lens=DISK)
     assert torch.allclose(result.image, x, atol=1e-3)
 
 

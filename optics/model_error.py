@@ -1,0 +1,50 @@
+"""What a model of the blur leaves unexplained, pixel by pixel.
+
+A capture is never blurred quite as its defocus map says. To first order an error dr of the radius changes
+the capture by
+
+    (d/dr A_r x) dr  ~  (r / 4) dr laplace(A x),
+
+for the PSF's variance along an axis is r^2 / 4, and the derivative of a blurred picture by the variance is half
+its Laplacian. With dr = e r the error is e r^2 / 4 times the Laplacian of the capture: large where the
+capture has contrast, small where it is flat. Errors of the PSF's shape go the same way. A floor in
+proportion to the radius stands for light that is spread from elsewhere.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["model_error_std"]
+
+_WINDOW = 15  # pixels, over which the Laplacian's energy is averaged
+_FLOOR = 0.01  # of full range per pixel of the radius' error
+
+
+def model_error_std(y: Tensor, radius_map: Tensor, relative_error: float) -> Tensor:
+    """Standard deviation of the error of the model in every pixel.
+
+    Args:
+        y: Capture in [0, 1], shape (1, C, H, W), of any size.
+        radius_map: Blur radius in pixels, shape (1, 1, H, W).
+        relative_error: e, the radius' standard error as a share of the radius; errors of the shape included.
+
+    Returns:
+        Values in [0, 1] units, the same for all channels, shape (1, 1, H, W).
+    """
+    energy = _local_mean(_smoothed_laplacian(y).square().mean(1, keepdim=True))
+    return relative_error * radius_map * ((radius_map / 4).square() * energy + _FLOOR**2).sqrt()
+
+
+def _smoothed_laplacian(y: Tensor) -> Tensor:
+    """Laplacian after binomial smoothing over 5 pixels, which leaves little of the noise."""
+    binomial = torch.outer(*(torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16,) * 2)
+    laplace = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+    kernel = F.conv2d(F.pad(binomial, (2, 2, 2, 2))[None, None], laplace[None, None])
+    padded = F.pad(y, (3, 3, 3, 3), mode="replicate").transpose(0, 1)
+    return F.conv2d(padded, kernel.to(y)).transpose(0, 1)
+
+
+def _local_mean(values: Tensor) -> Tensor:
+    """Mean over the part of a square window that lies in the picture: (1, 1, H, W)."""
+    return F.avg_pool2d(values, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
