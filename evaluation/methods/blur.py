@@ -18,13 +18,13 @@ class Blur:
     Attributes:
         radius_map: Blur radius in pixels, shape (1, 1, H, W).
         noise_std: Noise of the capture, in [0, 1] units; estimated.
-        model_error: What the blur leaves unexplained for each pixel of radius, in [0, 1] units, as our sampler
-            allows for it: 0 for a true map.
+        model_std: What the blur leaves unexplained, root mean square over the picture in [0, 1] units, as our
+            sampler allows for it: 0 for a true map.
     """
 
     radius_map: Tensor
     noise_std: float
-    model_error: float
+    model_std: float
 
     @property
     def mean_radius(self) -> float:
@@ -33,8 +33,8 @@ class Blur:
 
     @property
     def total_std(self) -> float:
-        """Noise and error of the model together at the mean radius, for methods that know one noise level alone."""
-        return (self.noise_std**2 + (self.model_error * self.mean_radius) ** 2) ** 0.5
+        """Noise and error of the model together, for methods that know one noise level alone."""
+        return (self.noise_std**2 + self.model_std**2) ** 0.5
 
 
 def blur_of(y: Tensor, radius_map: Tensor | None) -> Blur:
@@ -45,9 +45,12 @@ def blur_of(y: Tensor, radius_map: Tensor | None) -> Blur:
         radius_map: True blur radii in pixels, shape (1, 1, H, W); None: blind.
     """
     from optics import EvidenceEstimator, estimate_noise_std
+    from optics.model_error import model_error_std
     from samplers.settings import SamplerSettings
 
     noise_std = float(estimate_noise_std(y))
     if radius_map is not None:
         return Blur(radius_map, noise_std, 0.0)
-    return Blur(EvidenceEstimator()(y, noise_std)[0], noise_std, SamplerSettings().model_error)
+    radius_map, _ = EvidenceEstimator()(y, noise_std)
+    error = model_error_std(y, radius_map, SamplerSettings().model_error)
+    return Blur(radius_map, noise_std, float(error.square().mean().sqrt()))
