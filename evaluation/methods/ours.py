@@ -67,9 +67,13 @@ class _Score:
     takes_map = True
 
     def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
-        # A true map is exact, and so is the simulated PSF: there is no error of the model to allow for.
-        settings = self.settings if radius_map is None else replace(self.settings, model_error=0.0)
-        result = self.pipeline(capture.y, radius_map=radius_map, settings=settings, generator=generator)
+        from optics import DISK, UNKNOWN
+
+        lens, settings = UNKNOWN, self.settings
+        if radius_map is not None:
+            # A true map is exact, and the lens of the protocol known: there is no error of the model to allow for.
+            lens, settings = DISK, replace(settings, model_error=0.0)
+        result = self.pipeline(capture.y, radius_map=radius_map, lens=lens, settings=settings, generator=generator)
         return Restored(result.image, result.radius_map, result.evaluations)
 
 

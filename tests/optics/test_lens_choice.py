@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from optics import DISK, TYPICAL, Lens, MeasuredPSF, UnknownLens
+from optics import TYPICAL, Lens, MeasuredPSF, UnknownLens
 from optics.lens_choice import UNKNOWN, choose_shape
 from optics.psf import defocus_psf
 

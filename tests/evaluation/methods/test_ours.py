@@ -5,6 +5,7 @@ import torch
 
 from evaluation.methods.ours import identity, score, tv, tv_bank
 from evaluation.metrics import psnr
+from optics import DISK, UNKNOWN
 from optics.defocus_map import EdgeEstimator
 from samplers.pipeline import DefocusDeblurPipeline
 from samplers.settings import SamplerSettings
@@ -39,11 +40,12 @@ def test_the_bank_is_blind_by_its_own_map(varying, generator):
 def test_score_is_the_pipeline(tiny, varying, true_map):
     radius_map = varying.radius_map if true_map else None
     result = score(tiny, CPU)(varying, radius_map, torch.Generator().manual_seed(1))
-    # The preset "fast", and no error of the model where the map is true.
+    # The preset "fast"; where the map is true so is the lens, and there is no error of the model.
     settings = SamplerSettings(steps=8, sigma_start=0.2, corrector=False, cg_iterations=2)
     settings.model_error = 0.0 if true_map else settings.model_error
-    expected = DefocusDeblurPipeline.from_pretrained(tiny.weights)(
-        varying.y, radius_map=radius_map, settings=settings, generator=torch.Generator().manual_seed(1)
+    expected = DefocusDeblurPipeline.from_pretrained(tiny.weights)(  # fmt: skip
+        varying.y, radius_map=radius_map, lens=DISK if true_map else UNKNOWN, settings=settings,
+        generator=torch.Generator().manual_seed(1),
     )
     assert torch.equal(result.image, expected.image)
     assert torch.equal(result.radius_map, expected.radius_map)
