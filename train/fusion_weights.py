@@ -60,7 +60,7 @@ def _compare(run: Path, weights: str, count: int) -> list[tuple[float, ...]]:
     learned = LearnedEstimator(load_defocus_map(weights))
     folder = Path(config.simulation.folder or run / "captures")
     _, held_out = open_captures(config.data, config.simulation, config.run.seed, 1, folder, lambda line: None)
-    radii = learned.network.radii
+    radii = learned.radii
     edges = bin_edges(torch.tensor(radii))
     opinions = []
     for number in range(count):

@@ -1,6 +1,7 @@
 """Blind estimation of a defocus map by a network, alone or together with the evidence of local spectra.
 
-The network has met many lenses, cameras and files in simulation, and knows what edges look like; the
+The network has met many lenses, cameras and files in simulation, and knows what edges look like. It looks at the
+capture as it is and at half size, where blur that is large for its windows is not; the two opinions are multiplied. The
 evidence knows one model of the blur and follows it to a tenth of a pixel where it holds. Their log-linear
 fusion
 
@@ -10,21 +11,25 @@ fusion
 that only a wrong model finds.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from optics.defocus_map.evidence import EvidenceEstimator
 from optics.defocus_map.guided_filter import guided_filter
 from optics.defocus_map.posterior import (
     bin_edges,
+    candidate_radii,
     check_capture,
     enlarge,
     leave_sharp_alone,
     mass_between,
     quantile_radius,
+    rebin,
 )  # fmt: skip
 from optics.defocus_map.spectra import luma
 
@@ -36,6 +41,7 @@ __all__ = ["FusedEstimator", "LearnedEstimator", "read_posterior"]
 _CELL = 4  # pixels, as of the network
 _NEAR = 4  # pixels; the guided filter's windows
 _EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
+_DOUBT = 1e-3  # probability of a pixel of radius that no scale denies to the other
 _UNKNOWN = 0.2  # confidence below which a radius is not acted upon; a flat picture has 0.15
 
 
@@ -45,17 +51,26 @@ class LearnedEstimator:
 
     Attributes:
         network: A `DefocusMapNetwork`, on the device that does the work.
+        scales: Factors by which the capture is reduced, from 1; radii up to the last times the network's are found.
         quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
         tile: Side of the network's tiles in pixels.
     """
 
     network: "DefocusMapNetwork"
+    scales: tuple[int, ...] = (1, 2)
     quantile: float = 0.42
     tile: int = 1024
 
     def __post_init__(self) -> None:
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
+        if not self.scales or self.scales[0] != 1 or sorted(set(self.scales)) != list(self.scales):
+            raise ValueError(f"scales must increase from 1, got {self.scales}")
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Candidate radii in pixels, K increasing values from 0, see `candidate_radii`."""
+        return candidate_radii(self.scales[-1] * self.network.radii[-1])
 
     @torch.no_grad()
     def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
@@ -72,18 +87,35 @@ class LearnedEstimator:
         Raises:
             ValueError: If y has another shape or is not finite.
         """
-        return read_posterior(y, self.posterior(y), self.network.radii, self.quantile)
+        return read_posterior(y, self.posterior(y), self.radii, self.quantile)
 
     @torch.no_grad()
     def posterior(self, y: Tensor) -> Tensor:
-        """Log-probabilities of the network's radii in cells of 4 x 4 px, shape (1, K, ceil(H / 4), ceil(W / 4)).
+        """Log-probabilities of `radii` in cells of 4 x 4 px, shape (1, K, ceil(H / 4), ceil(W / 4)).
 
         Raises:
             ValueError: If y has another shape or is not finite.
         """
         check_capture(y)
         colours = y.float() if y.shape[1] == 3 else luma(y.float()).expand(-1, 3, -1, -1)
-        return self.network.tiled(colours, self.tile)
+        if self.scales == (1,):
+            return self.network.tiled(colours, self.tile)
+        edges, own_edges = (bin_edges(colours.new_tensor(radii)) for radii in (self.radii, self.network.radii))
+        width, total = edges.diff()[:, None, None], 0.0
+        for scale in self.scales:
+            reduced = F.avg_pool2d(colours, scale, ceil_mode=True, count_include_pad=False)
+            probability = self.network.tiled(reduced, self.tile).exp()
+            if scale > 1:
+                # Blur below a pixel is nothing there: how much of it is for the full size to say.
+                small = int((own_edges < 1).sum())
+                probability = torch.cat([probability[:, :small].sum(1, keepdim=True), probability[:, small:]], 1)
+                reduced_edges = torch.cat([own_edges[:1], own_edges[small:]])
+            else:
+                reduced_edges = own_edges
+            density = rebin(probability, scale * reduced_edges, edges) / width + _DOUBT
+            cells = tuple(math.ceil(length / _CELL) for length in y.shape[-2:])
+            total = total + enlarge(density.log(), cells, scale)
+        return torch.log_softmax(total + width.log(), 1)
 
 
 @dataclass(frozen=True)
@@ -92,7 +124,7 @@ class FusedEstimator:
 
     Attributes:
         learned: The network's part.
-        evidence: The evidence's part; its largest radius is that of the network.
+        evidence: The evidence's part; its largest radius is that of the other.
         network_weight: The exponent a.
         evidence_weight: The factor b.
         quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
@@ -127,14 +159,14 @@ class FusedEstimator:
         Raises:
             ValueError: If y has another shape or is not finite.
         """
-        return read_posterior(y, self.posterior(y, noise_std), self.learned.network.radii, self.quantile)
+        return read_posterior(y, self.posterior(y, noise_std), self.learned.radii, self.quantile)
 
     @torch.no_grad()
     def posterior(self, y: Tensor, noise_std: float | None = None) -> Tensor:
-        """Log-probabilities of the network's radii in cells of 4 x 4 px, shape (1, K, ceil(H / 4), ceil(W / 4))."""
+        """Log-probabilities of the candidate radii in cells of 4 x 4 px, shape (1, K, ceil(H / 4), ceil(W / 4))."""
         network = self.learned.posterior(y)
         # The candidates of both are then the same.
-        estimator = replace(self.evidence, largest_radius=self.learned.network.radii[-1])
+        estimator = replace(self.evidence, largest_radius=self.learned.radii[-1])
         evidence = enlarge(estimator.evidence(y, noise_std), network.shape[-2:], 2)
         return torch.log_softmax(self.network_weight * network + self.evidence_weight * evidence.to(network), 1)
 

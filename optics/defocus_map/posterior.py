@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "bin_edges", "candidate_radii", "check_capture", "enlarge", "leave_sharp_alone", "mass_between", "quantile_radius",
+    "rebin",
 ]  # fmt: skip
 
 
@@ -41,6 +42,18 @@ def mass_between(probability: Tensor, edges: Tensor, low: Tensor, high: Tensor) 
     left, right = edges[:-1, None, None], edges[1:, None, None]
     covered = torch.minimum(high, right) - torch.maximum(low, left)
     return (probability * (covered.clamp(min=0) / (right - left))).sum(1, keepdim=True)
+
+
+def rebin(probability: Tensor, edges: Tensor, new_edges: Tensor) -> Tensor:
+    """The same histograms over other bins: (1, K, h, w), (K + 1,), (L + 1,) -> (1, L, h, w).
+
+    The last bin stands for all radii from its left edge on: what lies beyond the last edge is spread evenly over the
+    new bins there.
+    """
+    edges = torch.cat([edges[:-1], torch.maximum(edges[-1:], new_edges[-1:])])
+    left, right = torch.maximum(edges[:-1], new_edges[:-1, None]), torch.minimum(edges[1:], new_edges[1:, None])
+    share = (right - left).clamp(min=0) / edges.diff()  # (L, K)
+    return torch.einsum("lk,bkhw->blhw", share, probability)
 
 
 def enlarge(cells: Tensor, size: tuple[int, int], factor: int) -> Tensor:

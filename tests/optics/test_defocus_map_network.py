@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from optics.defocus_map import EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.learned import read_posterior
 from optics.defocus_map.network import CELL, DefocusMapNetwork, _colours_and_details
-from optics.defocus_map.posterior import bin_edges, mass_between, quantile_radius
+from optics.defocus_map.posterior import bin_edges, mass_between, quantile_radius, rebin
 
 
 def _network(channels=(8, 12, 16), blocks=(1, 2, 1), scale=0.25):
@@ -152,7 +152,8 @@ def test_confidence_is_the_probability_of_half_a_pixel_or_a_fifth(photo):
 @pytest.mark.parametrize(("width", "known"), [(0.2, True), (30.0, False)])
 def test_what_is_not_known_is_left_alone(photo, width, known):
     radii = torch.tensor(EvidenceEstimator().radii)
-    estimator = LearnedEstimator(Convinced(torch.log_softmax(-((radii - 4.0) ** 2) / (2 * width**2), 0)))
+    believed = torch.log_softmax(-((radii - 4.0) ** 2) / (2 * width**2), 0)
+    estimator = LearnedEstimator(Convinced(believed), scales=(1,))
     radius, confidence = estimator(photo)
     assert radius.shape == confidence.shape == (1, 1, 50, 67)
     if known:
@@ -163,7 +164,7 @@ def test_what_is_not_known_is_left_alone(photo, width, known):
 
 def test_the_fusion_is_log_linear(photo):
     log_probability = torch.log_softmax(torch.randn(26, generator=torch.Generator().manual_seed(5)), 0)
-    learned = LearnedEstimator(Convinced(log_probability))
+    learned = LearnedEstimator(Convinced(log_probability), scales=(1,))
     estimator = FusedEstimator(learned, network_weight=0.7, evidence_weight=0.3)
     volume = EvidenceEstimator().evidence(photo, 0.01)
     # By hand in one cell of 4 px, between the centres of cells of 8 px: weights 3/4 and 1/4 along each axis.
@@ -178,7 +179,7 @@ def test_the_fusion_is_log_linear(photo):
 
 
 def test_without_a_say_of_the_other_each_stands_alone(photo):
-    learned = LearnedEstimator(Convinced(torch.log_softmax(torch.linspace(0, 3, 26), 0)))
+    learned = LearnedEstimator(Convinced(torch.log_softmax(torch.linspace(0, 3, 26), 0)), scales=(1,))
     alone = FusedEstimator(learned, network_weight=1.0, evidence_weight=0.0, quantile=learned.quantile)
     for ours, theirs in zip(alone(photo), learned(photo), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
@@ -210,6 +211,58 @@ def test_impossible_captures_are_errors(y):
     for estimator in (learned, FusedEstimator(learned)):
         with pytest.raises(ValueError, match="^y must"):
             estimator(y)
+
+
+class Ruler(torch.nn.Module):
+    """Stands in for a network that reads the radius, in pixels of what it is shown, from the brightness."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.radii, self.width = EvidenceEstimator().radii, width
+
+    def tiled(self, y, tile):
+        pixels = 10 * torch.nn.functional.avg_pool2d(y[:, :1], CELL, ceil_mode=True, count_include_pad=False)
+        distance = (torch.tensor(self.radii)[None, :, None, None] - pixels) / self.width
+        return torch.log_softmax(-distance.square() / 2, 1)
+
+
+def test_other_bins_hold_the_same_probability():
+    edges, finer = torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([0.0, 0.5, 1.5, 2.0, 3.0, 8.0])
+    probability = torch.tensor([0.2, 0.5, 0.3])[None, :, None, None]
+    assert torch.equal(rebin(probability, edges, edges), probability)
+    # The last bin, from 2 on, stands for all beyond: a sixth of its mass for each pixel up to 8.
+    expected = torch.tensor([0.1, 0.1 + 0.25, 0.25, 0.05, 0.25])
+    assert torch.allclose(rebin(probability, edges, finer).flatten(), expected)
+
+
+def test_half_size_sees_twice_the_radius():
+    photo = torch.full((1, 3, 64, 64), 0.3)
+    # Of both sizes it says 3 px, which is 6 px of the full size: the more certain one decides, or they meet.
+    network = Ruler(0.5)
+    both = LearnedEstimator(network).posterior(photo).exp()[0, :, 5, 5]
+    radii = torch.tensor(LearnedEstimator(network).radii)
+    assert radii[-1] == 16
+    # 3 with a deviation of 0.5 times 6 with one of 1: their product's mean weighs them 4 to 1.
+    assert float((both * radii).sum()) == pytest.approx((4 * 3 + 6) / 5, abs=0.15)
+
+
+def test_beyond_its_radii_the_half_size_decides():
+    class Saturated(Ruler):
+        def tiled(self, y, tile):
+            # 12 px of the full size look like the largest radius there and like 6 px at half size.
+            return super().tiled(torch.full_like(y, 1.2 if y.shape[-1] == 64 else 0.6), tile)
+
+    radius, confidence = LearnedEstimator(Saturated(0.3))(torch.rand(1, 3, 64, 64))
+    assert float(radius.mean()) == pytest.approx(12, abs=0.7) and confidence.min() > 0.8
+
+
+def test_half_size_has_no_say_on_blur_below_its_pixels():
+    class SharpAtHalfSize(Ruler):
+        def tiled(self, y, tile):
+            return super().tiled(torch.full_like(y, 0.15 if y.shape[-1] == 64 else 0.0), tile)
+
+    radius, _ = LearnedEstimator(SharpAtHalfSize(0.2))(torch.full((1, 3, 64, 64), 0.5))
+    assert float(radius.mean()) == pytest.approx(1.5, abs=0.15)
 
 
 @pytest.mark.parametrize("settings", [{"quantile": 0.0}, {"network_weight": -1.0}, {"evidence_weight": -0.1}])

@@ -8,6 +8,7 @@ from command_line import files
 from safetensors.torch import load_file
 from training_runs import PROJECT, assert_same_run, log_lines, rewind
 
+from optics.defocus_map import LearnedEstimator
 from samplers.pipeline import DefocusDeblurPipeline
 from samplers.weights import load_defocus_map
 from train.defocus_map import main
@@ -132,7 +133,7 @@ def test_weights_of_the_fusion_are_listed_by_their_log_loss(run, capsys):
     assert len(rows) == len(fusion_weights.NETWORK_WEIGHTS) * len(fusion_weights.EVIDENCE_WEIGHTS)
     # Neither says anything: the uniform distribution over the radii.
     (silent,) = [row for row in rows if (row[1], row[3]) == ("0.00", "0.00")]
-    count = len(load_defocus_map(run / "export").radii)
+    count = len(LearnedEstimator(load_defocus_map(run / "export")).radii)
     assert float(silent[5]) == pytest.approx(torch.tensor(float(count)).log().item(), abs=1e-3)
 
 
