@@ -21,6 +21,7 @@ from samplers.map_estimators import map_estimator as make_estimator
 from samplers.predictor_corrector import SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
+from samplers.trust import trusted_share
 from samplers.weights import checked_folder, quiet_diffusers
 
 __all__ = ["DefocusDeblurPipeline", "Restoration"]
@@ -141,7 +142,10 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
         # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
-        restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), radius_map.to(image).clamp(max=1))
+        share = radius_map.to(image).clamp(max=1)
+        if confidence is not None and settings.trust is not None:
+            share = share * trusted_share(radius_map.to(image), confidence.to(image), settings.trust)
+        restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), share)
         return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations, lens)
 
 

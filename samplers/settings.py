@@ -1,6 +1,7 @@
 """Settings of a restoration; YAML files in `configs/deblur/` hold the presets."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from samplers.correctors import LangevinCorrector
@@ -39,6 +40,7 @@ class SamplerSettings:
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
         model_error: How far the model of the blur is off, as an error of the radius relative to it, see
             `optics.model_error`; 0 where map and PSF are exact, as in simulations.
+        trust: Weights of `samplers.trust`: how far a result is believed where the map was estimated; null for all.
         precision: `fp32` or `bf16`, of the network.
         tile: Side of the network's tiles in pixels.
     """
@@ -57,6 +59,7 @@ class SamplerSettings:
     cg_iterations: int = 16
     noise_factor: float = 1.0
     model_error: float = 0.2
+    trust: list[float] | None = field(default_factory=lambda: [-1.31, 1.0, 0.81])
     precision: str = "fp32"
     tile: int = 1024
 
@@ -65,6 +68,8 @@ class SamplerSettings:
             if not condition:
                 raise ValueError(f"{key} must be {expectation}, got {getattr(self, key)}")
 
+        known = self.trust is None or len(self.trust) == 3 and all(math.isfinite(value) for value in self.trust)
+        require(known, "trust", "null or 3 finite numbers")
         require(self.steps >= 2, "steps", "at least 2")
         require(0 < self.sigma_end < self.sigma_start, "sigma_end", f"in (0, sigma_start={self.sigma_start})")
         require(self.sigma_start <= 3, "sigma_start", "at most 3, the largest noise level of training")

@@ -132,9 +132,9 @@ class FusedEstimator:
 
     learned: LearnedEstimator
     evidence: EvidenceEstimator = EvidenceEstimator()
-    network_weight: float = 1.0
-    evidence_weight: float = 0.5
-    quantile: float = 0.42
+    network_weight: float = 0.75
+    evidence_weight: float = 0.1
+    quantile: float = 0.38
 
     def __post_init__(self) -> None:
         if not 0 < self.quantile < 1:
