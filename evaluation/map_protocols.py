@@ -73,7 +73,7 @@ def _against(compare: Callable, truth: Tensor) -> Callable[[Tensor, Tensor], dic
 
 
 def _pixel4(root: Path, count: int | None, stride: int) -> Iterator[MapCase]:
-    """Published maps of unknown scale and sign, at half size, without the border that no figure counts."""
+    """Published maps of unknown scale and sign, at half size, where they know the radius and off the border."""
     import torch
 
     from evaluation.map_figures import rank_correlation
@@ -86,14 +86,19 @@ def _pixel4(root: Path, count: int | None, stride: int) -> Iterator[MapCase]:
             raise ValueError(f"{root}: expected a folder defocus_map with a map of each capture, got none")
         capture = paired_set.capture(files)
         published = torch.from_numpy(read_map(files.defocus_map))[None, None]
+        # 0 is no radius but what was not measured: surfaces without texture, and the gaps between objects.
+        known = torch.nn.functional.avg_pool2d((published > 0).float(), 2) == 1
         published = torch.nn.functional.avg_pool2d(published, 2)
         if published.shape[-2:] != capture.y.shape[-2:]:
             raise ValueError(f"{files.defocus_map}: expected a map of the size of {files.capture}, got another size")
         inner = slice(capture.border, -capture.border)
-        published = published[..., inner, inner].numpy()
+        known = known[..., inner, inner].numpy()
+        published = published[..., inner, inner].numpy()[known]
 
-        def figures(radius: Tensor, confidence: Tensor, published=published, inner=inner) -> dict[str, float]:  # noqa: ANN001
-            signed = rank_correlation(radius[..., inner, inner].numpy(), published)
+        def figures(
+            radius: Tensor, confidence: Tensor, published=published, known=known, inner=inner  # noqa: ANN001
+        ) -> dict[str, float]:
+            signed = rank_correlation(radius[..., inner, inner].numpy()[known], published)
             return {"rank_correlation": abs(signed), "signed": signed, "confidence": float(confidence.mean())}
 
         yield MapCase("pixel4_dp", capture.name, capture.y, figures)

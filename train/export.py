@@ -39,7 +39,8 @@ def export_defocus_map(network: DefocusMapNetwork, folder: Path, pipeline: str |
 
 def _half(network: ScoreNetwork | DefocusMapNetwork) -> ScoreNetwork | DefocusMapNetwork:
     """A copy in half precision."""
-    half = type(network).from_config(network.config)
+    # Without the folder that it was loaded from, which diffusers would write into the configuration.
+    half = type(network).from_config({key: value for key, value in network.config.items() if key != "_name_or_path"})
     half.load_state_dict(network.state_dict())
     with quiet_diffusers():
         return half.to(torch.float16)

@@ -75,7 +75,7 @@ def test_simulated_captures_are_measured_against_their_own_maps(photos, network,
     untold = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "learned"}
     assert untold["ramp"] == pytest.approx(3, abs=1e-4) and untold["constant"] == pytest.approx(3)
     told = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "evidence"}
-    assert told["constant"] < 0.5
+    assert told["constant"] < 0.6
     printed = capsys.readouterr().out
     assert "| evidence | error_px |" in printed and printed.strip() == (out / "defocus_maps.md").read_text().strip()
 
