@@ -77,6 +77,8 @@ def test_with_a_pipeline_the_export_completes_it(photos, tmp_path):
     assert new.defocus_map is not None
     for ours, theirs in zip(new.score_network.parameters(), old.score_network.parameters(), strict=True):
         assert torch.equal(ours, theirs.float())
+    for file in (tmp_path / "run" / "export").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text(encoding="utf-8")
 
 
 def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
