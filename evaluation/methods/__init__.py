@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,98 +61,39 @@ class Method(Protocol):
         ...
 
 
-def _identity(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.ours import identity
-
-    return identity(config, device)
+Maker = Callable[["BenchmarkConfig", "torch.device"], Method]
 
 
-def _tv(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.ours import tv
+def _lazy(module: str, name: str, **options: object) -> Maker:
+    """The maker `name` of a module in this folder, which is imported when a method is made."""
 
-    return tv(config, device)
-
-
-def _tv_bank(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.ours import tv_bank
-
-    return tv_bank(config, device)
-
-
-def _score(preset: str | None = None, overrides: tuple[str, ...] = ()) -> Maker:
     def make(config: BenchmarkConfig, device: torch.device) -> Method:
-        from evaluation.methods.ours import score
-
-        return score(config, device, preset=preset, overrides=overrides)
+        return getattr(import_module(f"evaluation.methods.{module}"), name)(config, device, **options)
 
     return make
 
 
-def _denoise(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.denoising import denoise
-
-    return denoise(config, device)
-
-
-def _sdedit(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.denoising import sdedit
-
-    return sdedit(config, device)
-
-
-def _richardson_lucy(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.classical import richardson_lucy
-
-    return richardson_lucy(config, device)
-
-
-def _wiener(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.classical import wiener
-
-    return wiener(config, device)
-
-
-def _unsupervised_wiener(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.classical import unsupervised_wiener
-
-    return unsupervised_wiener(config, device)
-
-
-def _dps(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.deepinv_samplers import dps
-
-    return dps(config, device)
-
-
-def _diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
-    from evaluation.methods.deepinv_samplers import diffpir
-
-    return diffpir(config, device)
-
-
-Maker = Callable[["BenchmarkConfig", "torch.device"], Method]
-
 PEERS: dict[str, Maker] = {
-    "input": _identity,
-    "denoise": _denoise,
-    "wiener": _wiener,
-    "unsupervised-wiener": _unsupervised_wiener,
-    "richardson-lucy": _richardson_lucy,
-    "tv": _tv,
-    "tv-bank": _tv_bank,
-    "sdedit": _sdedit,
-    "dps": _dps,
-    "diffpir": _diffpir,
+    "input": _lazy("ours", "identity"),
+    "denoise": _lazy("denoising", "denoise"),
+    "wiener": _lazy("classical", "wiener"),
+    "unsupervised-wiener": _lazy("classical", "unsupervised_wiener"),
+    "richardson-lucy": _lazy("classical", "richardson_lucy"),
+    "tv": _lazy("ours", "tv"),
+    "tv-bank": _lazy("ours", "tv_bank"),
+    "sdedit": _lazy("denoising", "sdedit"),
+    "dps": _lazy("deepinv_samplers", "dps"),
+    "diffpir": _lazy("deepinv_samplers", "diffpir"),
 }
 """Makers of what our sampler is compared with."""
 
 METHODS: dict[str, Maker] = {
     **PEERS,
-    "score": _score(),
-    "score-fast": _score("fast"),
-    "score-balanced": _score("balanced"),
-    "score-best": _score("best"),
-    "score-no-corrector": _score(overrides=("corrector=false",)),
+    "score": _lazy("ours", "score"),
+    "score-fast": _lazy("ours", "score", preset="fast"),
+    "score-balanced": _lazy("ours", "score", preset="balanced"),
+    "score-best": _lazy("ours", "score", preset="best"),
+    "score-no-corrector": _lazy("ours", "score", overrides=("corrector=false",)),
 }
 """Makers of all methods; `score` follows the benchmark's own settings of the sampler."""
 
