@@ -10,26 +10,10 @@ from optics import DefocusOperator
 SIDE = 64
 
 
-@pytest.fixture(scope="session")
-def saved_network(tmp_path_factory):
-    """The folder of a pipeline with a tiny network that does something, though nothing useful."""
-    from diffusion import VESDE, ScoreNetwork
-    from samplers import DefocusDeblurPipeline
-
-    network = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    DefocusDeblurPipeline(score_network=network, sde=VESDE()).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def tiny(saved_network):
+def tiny(saved_pipeline):
     """What makers read of the benchmark's settings, with the tiny network."""
-    return SimpleNamespace(weights=str(saved_network), preset="fast", sampler=["cg_iterations=2"])
+    return SimpleNamespace(weights=str(saved_pipeline), preset="fast", sampler=["cg_iterations=2"])
 
 
 @pytest.fixture
