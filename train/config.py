@@ -1,6 +1,7 @@
 """Settings of `train/score.py`; YAML files in `configs/score/` hold the differences."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from omegaconf import MISSING
 
@@ -10,7 +11,9 @@ from train.averaging import exponent
 from train.changes import changeable
 from train.data_config import DataConfig
 
-__all__ = ["AveragesConfig", "DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConfig"]
+__all__ = [
+    "AveragesConfig", "DataConfig", "NetworkConfig", "OptimConfig", "RunConfig", "ScoreConfig", "TrainingConfig",
+]  # fmt: skip
 
 
 def _require(condition: bool, key: str, expectation: str, value: object) -> None:
@@ -143,6 +146,14 @@ class RunConfig:
         )  # fmt: skip
         for key in ("samples", "probe_every"):
             _require(getattr(self, key) >= 0, f"run.{key}", "non-negative", getattr(self, key))
+
+
+class TrainingConfig(Protocol):
+    """What the settings of every training script hold."""
+
+    optim: OptimConfig
+    averages: AveragesConfig
+    run: RunConfig
 
 
 @dataclass

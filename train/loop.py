@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -19,20 +18,12 @@ from tqdm import tqdm
 from samplers.config import ConfigError, write_config
 from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
 from train.changes import changed_settings
-from train.config import AveragesConfig, OptimConfig, RunConfig
+from train.config import OptimConfig, TrainingConfig
 from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
 
 __all__ = ["Step", "TrainingLoop", "learning_rate_factor"]
-
-
-class TrainingConfig(Protocol):
-    """What the settings of every script hold."""
-
-    optim: OptimConfig
-    averages: AveragesConfig
-    run: RunConfig
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from photos.files import replacing
-from train.config import ScoreConfig
+from train.config import TrainingConfig
 from train.wandb_run import WandbRun
 
 __all__ = ["MACHINE_FIGURES", "Tracker", "memory_figures"]
@@ -31,7 +31,7 @@ class Tracker:
         writes: Whether this process writes at all.
     """
 
-    def __init__(self, config: ScoreConfig, first_step: int, *, writes: bool) -> None:
+    def __init__(self, config: TrainingConfig, first_step: int, *, writes: bool) -> None:
         self._writes = writes
         self._wandb = None
         if not writes:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from photos.files import replacing
-from train.config import ScoreConfig
+from train.config import TrainingConfig
 
 __all__ = ["WandbRun", "wandb_identity"]
 
@@ -33,8 +33,9 @@ class WandbRun:
         first_step: Optimizer steps already done.
     """
 
-    def __init__(self, config: ScoreConfig, first_step: int) -> None:
+    def __init__(self, config: TrainingConfig, first_step: int) -> None:
         self._run, self._known_step, self.mode = None, 0, "lost"
+        self._folder = config.run.dir
         errors = []
         for mode in ("online", "offline") if config.run.wandb == "online" else ("offline",):
             try:
@@ -98,11 +99,10 @@ class WandbRun:
         self._run, self.mode = None, "lost"
         self._warn(error, "the training goes on without it")
 
-    @staticmethod
-    def _warn(error: Exception, consequence: str) -> None:
+    def _warn(self, error: Exception, consequence: str) -> None:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         print(
-            f"train/score.py: Weights & Biases failed ({reason}); {consequence}, and log.jsonl is complete",
+            f"{self._folder}: Weights & Biases failed ({reason}); {consequence}, and log.jsonl is complete",
             file=sys.stderr,
         )
 
@@ -125,7 +125,7 @@ def git_commit() -> str | None:
         return None
 
 
-def _start(config: ScoreConfig, first_step: int, mode: str):  # noqa: ANN202 - wandb is imported here only
+def _start(config: TrainingConfig, first_step: int, mode: str):  # noqa: ANN202 - wandb is imported here only
     import wandb
 
     folder = Path(config.run.dir)
