@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from photos.files import find_photos, read, write
     from photos.maps import map_picture, read_map, write_map
+    from photos.masks import read_mask
+    from photos.overlay import write_overlay
     from photos.photo import MAX_PIXELS, Photo, PhotoError
     from photos.report import write_report
 
@@ -18,12 +20,13 @@ _HOME = {
     "MAX_PIXELS": "photo", "Photo": "photo", "PhotoError": "photo",
     "find_photos": "files", "read": "files", "write": "files",
     "map_picture": "maps", "read_map": "maps", "write_map": "maps",
+    "read_mask": "masks", "write_overlay": "overlay",
     "write_report": "report",
 }  # fmt: skip
 
 __all__ = [
-    "MAX_PIXELS", "PHOTO_SUFFIXES", "Photo", "PhotoError", "find_photos", "map_picture", "read", "read_map", "write",
-    "write_map", "write_report",
+    "MAX_PIXELS", "PHOTO_SUFFIXES", "Photo", "PhotoError", "find_photos", "map_picture", "read", "read_map",
+    "read_mask", "write", "write_map", "write_overlay", "write_report",
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Maps of the blur radius: one number per pixel, in pixels, kept in files and shown in colours."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from photos import png, tiff
 from photos.files import explained, file_bytes, format_of, replacing, strict_decoding
 from photos.photo import MAX_PIXELS, PhotoError, Refused
 
-__all__ = ["COLOURS", "map_picture", "read_map", "write_map"]
+__all__ = ["COLOURS", "colour_maximum", "map_picture", "read_map", "write_map"]
 
 COLOURS = (
     (16, 14, 44), (43, 30, 96), (60, 66, 134), (49, 104, 142), (33, 140, 141), (52, 174, 121), (122, 202, 84),
@@ -86,6 +87,12 @@ def _checked(values: np.ndarray) -> np.ndarray:
     if values.min() < 0:
         raise Refused(f"expected radii of at least 0 pixels, got {values.min():.6g}")
     return values
+
+
+def colour_maximum(largest: float) -> float:
+    """The end of a colour scale: the first of 1, 2, 4, 6, 8, 10, 12, 16, 20 ... that is not below the largest."""
+    steps = (1, 2, 4, 6, 8, 10, 12, 16, 20)
+    return float(next((step for step in steps if step >= largest), 10 * math.ceil(largest / 10)))
 
 
 def map_picture(values: np.ndarray, maximum: float) -> np.ndarray:

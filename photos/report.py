@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import math
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from photos.files import explained, replacing
-from photos.maps import COLOURS, map_picture
+from photos.maps import COLOURS, colour_maximum, map_picture
 from photos.photo import Refused
 
 __all__ = ["write_report"]
@@ -50,7 +49,7 @@ def write_report(
     before, after, radius_map = np.asarray(before), np.asarray(after), np.asarray(radius_map)
     with explained(path, "report"):
         _check(before, after, radius_map)
-    maximum = _round_maximum(float(radius_map.max()))
+    maximum = colour_maximum(float(radius_map.max()))
     size = _shown_size(radius_map.shape)
     rows = [f"<tr><th>{_escaped(name)}</th><td>{_escaped(_shown(value))}</td></tr>" for name, value in facts.items()]
     height, width = radius_map.shape
@@ -83,12 +82,6 @@ def _check(before: np.ndarray, after: np.ndarray, radius_map: np.ndarray) -> Non
             raise Refused(f"expected {name} of shape {(*radius_map.shape, 3)} as the map has, got {picture.shape}")
     if not all(np.isfinite(values).all() for values in (before, after, radius_map)):
         raise Refused("expected finite pictures and radii, got NaN or infinity")
-
-
-def _round_maximum(largest: float) -> float:
-    """The end of the colour scale: the first of 1, 2, 4, 6, 8, 10, 12, 16, 20 ... that is not below the largest."""
-    steps = (1, 2, 4, 6, 8, 10, 12, 16, 20)
-    return float(next((step for step in steps if step >= largest), 10 * math.ceil(largest / 10)))
 
 
 def _shown_size(shape: tuple[int, int]) -> tuple[int, int]:

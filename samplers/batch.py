@@ -1,7 +1,8 @@
 """A batch of photos: which files become which, and writing what belongs together at once.
 
-A photo `name.ext` becomes `name.ext`, its defocus map `name.ext_defocus.tif` and its report
-`name.ext_report.html`: with the suffix kept, photos that differ in it alone stay apart.
+A photo `name.ext` becomes `name.ext`, its defocus map `name.ext_defocus.tif`, the map's confidence
+`name.ext_confidence.tif` where it was estimated, and for looking at `name.ext_overlay.png` and `name.ext_report.html`:
+with the suffix kept, photos that differ in it alone stay apart.
 """
 
 import os
@@ -27,17 +28,29 @@ class Job:
     Attributes:
         photo: The file to read.
         result: The restored photo.
-        with_report: Whether a report is written.
+        with_report: Whether a report and an overlay are written.
+        with_confidence: Whether the map is to be estimated, and its confidence written.
     """
 
     photo: Path
     result: Path
     with_report: bool = True
+    with_confidence: bool = True
 
     @property
     def defocus_map(self) -> Path:
         """The map of blur radii."""
         return self.result.with_name(f"{self.result.name}_defocus.tif")
+
+    @property
+    def confidence(self) -> Path:
+        """How far each radius of an estimated map can be trusted."""
+        return self.result.with_name(f"{self.result.name}_confidence.tif")
+
+    @property
+    def overlay(self) -> Path:
+        """The photo with its radii in colours."""
+        return self.result.with_name(f"{self.result.name}_overlay.png")
 
     @property
     def report(self) -> Path:
@@ -47,10 +60,13 @@ class Job:
     @property
     def outputs(self) -> list[Path]:
         """All files that are written."""
-        return [self.result, self.defocus_map, *([self.report] if self.with_report else [])]
+        confidence = [self.confidence] if self.with_confidence else []
+        return [self.result, self.defocus_map, *confidence, *([self.overlay, self.report] if self.with_report else [])]
 
 
-def plan(paths: Sequence[str | Path], out: str | Path, *, with_report: bool = True) -> tuple[list[Job], list[str]]:
+def plan(
+    paths: Sequence[str | Path], out: str | Path, *, with_report: bool = True, with_confidence: bool = True
+) -> tuple[list[Job], list[str]]:
     """Finds the photos at some paths and names their results; the tree below a given folder is kept.
 
     Photos in `out` itself are passed over where it lies in a given folder: they are earlier results.
@@ -58,7 +74,8 @@ def plan(paths: Sequence[str | Path], out: str | Path, *, with_report: bool = Tr
     Args:
         paths: Photos and folders of photos.
         out: Folder of the results.
-        with_report: Whether reports are written.
+        with_report: Whether reports and overlays are written.
+        with_confidence: Whether maps are to be estimated, and their confidence written.
 
     Returns:
         The jobs in the order of the paths, and a sentence for each path that leads to no photo.
@@ -80,7 +97,8 @@ def plan(paths: Sequence[str | Path], out: str | Path, *, with_report: bool = Tr
             if not found:
                 errors.append(f"{path}: expected photos outside the folder of results {out}, got none")
         for photo in found:
-            job = Job(photo, out / (photo.name if is_file else photo.relative_to(path)), with_report)
+            result = out / (photo.name if is_file else photo.relative_to(path))
+            job = Job(photo, result, with_report, with_confidence)
             other = jobs.setdefault(job.result, job)
             if other.photo.resolve() != photo.resolve():
                 raise CollisionError(f"{photo}: expected results of its own, got {job.result}, made of {other.photo}")

@@ -4,15 +4,17 @@
 
 PHOTO is a JPEG, PNG or TIFF file, or a folder of them, whose tree is kept below DIR. Each photo gives
 a photo of the same name, format, size and bit depth, its defocus map NAME.SUFFIX_defocus.tif (blur radii in
-pixels, float32; edit it and feed it back with --defocus-map) and NAME.SUFFIX_report.html (before and
-after).
+pixels, float32; edit it and feed it back with --defocus-map), how far an estimated map can be trusted
+NAME.SUFFIX_confidence.tif (0 to 1, float32), and to look at NAME.SUFFIX_overlay.png (the radii in colours) and
+NAME.SUFFIX_report.html (before and after).
+Blur that is meant to be can stay: --max-radius, --mask and --strength. Pixels kept so have the photo's own values.
 key=value pairs override the preset, as in steps=10 corrector=false. The paths of the files that were
 written go to the standard output, progress and errors to the standard error.
 
 exit codes:
   0  all photos are done
   1  the photo failed for a reason without a number of its own
-  2  the command line, a setting, the weights or the given map cannot be used
+  2  the command line, a setting, the weights, the given map or the mask cannot be used
   3  the photo cannot be read, or its results cannot be written or exist already
   4  memory does not suffice, even with the smallest tiles
   5  the result is not finite
@@ -60,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         _check_combination(arguments, photos, overrides)
-        jobs, errors = plan(photos, arguments.output, with_report=not arguments.no_report)
+        jobs, errors = plan(
+            photos, arguments.output, with_report=not arguments.no_report,
+            with_confidence=arguments.defocus_map is None,
+        )  # fmt: skip
         return _restore_all(arguments, overrides, jobs, errors)
     except (UsageError, CollisionError, WeightsError) as error:
         return _report(error, USAGE)
@@ -79,6 +84,10 @@ def _parser() -> Parser:
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
     add("--map-estimator", choices=MAP_ESTIMATORS, help="how radii are estimated (default: the best in the weights)")
+    add("--max-radius", type=_radius, metavar="R", help="leave alone what is blurred by R pixels and more")
+    add("--mask", metavar="FILE", help="picture of one photo's size: white is restored, black is kept, grey in part")
+    mixing = "share of the restoration in the result, 0 to 1 (default: 1); the setting strength= is another thing"
+    add("--strength", type=_share, default=1.0, metavar="X", help=mixing)
     add("--psf", default="auto", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: auto)")
     add("--psf-grid", type=_grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
     add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
@@ -87,7 +96,7 @@ def _parser() -> Parser:
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     add("--tile", type=int, metavar="N", help="side of the network's tiles in pixels; less needs less memory")
     add("--overwrite", action="store_true", help="replace existing results")
-    add("--no-report", action="store_true", help="write no report")
+    add("--no-report", action="store_true", help="write neither report nor overlay")
     add("--quiet", action="store_true", help="no progress, errors only")
     return parser
 
@@ -96,6 +105,20 @@ def _noise_std(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a share of full range, above 0 and below 1, got {text}")
+    return value
+
+
+def _radius(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a radius in pixels above 0, got {text}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
     return value
 
 
@@ -146,8 +169,9 @@ def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list
     from samplers.batch import check_outputs
 
     total = len(jobs) + len(errors)
-    if arguments.defocus_map is not None and total != 1:
-        raise UsageError(f"--defocus-map: expected one photo, got {total}")
+    for option, given in (("--defocus-map", arguments.defocus_map), ("--mask", arguments.mask)):
+        if given is not None and total != 1:
+            raise UsageError(f"{option}: expected one photo, got {total}")
     codes = [_report(error, FILE) for error in errors]
     ready = []
     for job in jobs:
@@ -164,9 +188,9 @@ def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list
 
 def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: list) -> list[int]:
     """Restores photo after photo; returns the exit code of each."""
-    from photos import PhotoError, read_map
+    from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
-    from samplers.one_photo import MapError, restore_file
+    from samplers.one_photo import MapError, MaskError, Wishes, restore_file
     from samplers.restoring import OutOfMemory
 
     try:
@@ -175,7 +199,10 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
             raise UsageError(
                 f"{arguments.defocus_map}: expected radii up to {LARGEST_RADIUS:g} pixels, got {radius_map.max():g}"
             )
+        mask = None if arguments.mask is None else read_mask(arguments.mask)
+        wishes = Wishes(mask, arguments.max_radius, arguments.strength)
         method, device, facts = _method(arguments, overrides)
+        facts |= _kept(arguments)
     except (ConfigError, PhotoError) as error:
         raise UsageError(str(error)) from None
 
@@ -184,10 +211,13 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
         label = f"{job.photo.name} ({number} of {len(jobs)})"
         try:
             start = time.perf_counter()
-            restored = restore_file(job, method, device, radius_map, facts, None if arguments.quiet else label)
+            restored = restore_file(
+                job, method, device, radius_map, facts, None if arguments.quiet else label, wishes
+            )
             seconds = time.perf_counter() - start
         except MapError as error:
-            codes.append(_report(f"{arguments.defocus_map}: {error}", USAGE))
+            given = arguments.mask if isinstance(error, MaskError) else arguments.defocus_map
+            codes.append(_report(f"{given}: {error}", USAGE))
         except PhotoError as error:
             codes.append(_report(error, FILE))
         except OutOfMemory as error:
@@ -202,6 +232,13 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
             print(*job.outputs, sep="\n", flush=True)
             codes.append(0)
     return codes
+
+
+def _kept(arguments: argparse.Namespace) -> dict[str, str | float]:
+    """What the report says of what was to stay as it was."""
+    kept = {"largest radius restored": arguments.max_radius, "mask": arguments.mask}
+    facts = {name: value for name, value in kept.items() if value is not None}
+    return facts if arguments.strength == 1 else facts | {"share of the restoration": arguments.strength}
 
 
 def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:

@@ -6,9 +6,10 @@ def files(folder):
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*")) if folder.exists() else []
 
 
-def outputs(name):
+def outputs(name, map_given=False):
     """What a photo of this name becomes."""
-    return [name, f"{name}_defocus.tif", f"{name}_report.html"]
+    maps = [f"{name}_defocus.tif"] if map_given else [f"{name}_defocus.tif", f"{name}_confidence.tif"]
+    return [name, *maps, f"{name}_overlay.png", f"{name}_report.html"]
 
 
 def fails(result, code, *words):

@@ -175,7 +175,7 @@ def test_the_preset_decides_the_evaluations(deblur, photo, out):
 @pytest.mark.parametrize("method", ["tv", "tv-bank"])
 def test_tv_needs_no_weights(deblur, photo, out, method):
     code, output, errors = deblur(photo, "--method", method)
-    assert (code, errors, len(output)) == (0, [], 3)
+    assert (code, errors, len(output)) == (0, [], 5)
 
 
 def test_progress_goes_to_the_error_output(saved_pipeline, photo, out, capfd):

@@ -81,7 +81,7 @@ def test_an_existing_result_is_kept_unless_told(deblur, photo, tmp_path, out):
     assert files(out) == ["cat.png_report.html"] and (out / "cat.png_report.html").read_text() == "mine"
     shutil.copy(photo, tmp_path / "dog.png")
     code, output, errors = deblur(photo, tmp_path / "dog.png")
-    assert (code, len(output), len(errors)) == (6, 3, 1)
+    assert (code, len(output), len(errors)) == (6, 5, 1)
     assert deblur(photo, "--overwrite")[0] == 0
     assert (out / "cat.png_report.html").read_text("utf-8") != "mine"
 
