@@ -46,11 +46,14 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from omegaconf import OmegaConf
 
     from optics.defocus_map.network import DefocusMapNetwork
+    from photos import find_photos
     from samplers.weights import checked_folder
     from train.export import export_defocus_map
     from train.loop import TrainingLoop
+    from train.map_objective import MapObjective
     from train.map_probe import MapProbe
-    from train.radius_likelihood import RadiusLikelihood
+    from train.photo_cache import PhotosInMemory
+    from train.reblur_consistency import BlurredOnceMore
     from train.simulated_captures import open_captures
 
     run = config.run
@@ -62,8 +65,13 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     folder = Path(config.simulation.folder or loop.run_dir / "captures")
     with accelerator.main_process_first():
         captures, held_out = open_captures(
-            config.data, config.simulation, run.seed, config.optim.batch, folder, report=accelerator.print
-        )
+            config.data, config.simulation, run.seed, config.optim.batch, folder, report=accelerator.print,
+            with_sharp=config.objective.reblur > 0,
+        )  # fmt: skip
+    samples = captures
+    if config.objective.consistency > 0:
+        real = None if config.objective.captures is None else find_photos(config.objective.captures)
+        samples = BlurredOnceMore(captures, None if real is None else PhotosInMemory(real, config.data.cache_gib))
     torch.manual_seed(run.seed)
     network = DefocusMapNetwork(**asdict(config.network), largest_radius=config.simulation.largest_radius)
     network = network.to(memory_format=torch.channels_last)
@@ -76,17 +84,18 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         return
     if run.gradient_checkpointing:
         network.enable_gradient_checkpointing()
-    objective = RadiusLikelihood(network)
+    objective = MapObjective(network, config.objective)
     if run.compile:
         objective.compile()
     objective = loop.start(network, objective)
 
     def loss_of(batch: dict) -> torch.Tensor:
-        y, radius_map = (batch[key].to(accelerator.device) for key in ("y", "radius_map"))
-        return objective(y.contiguous(memory_format=torch.channels_last), radius_map).mean()
+        batch = {key: values.to(accelerator.device) for key, values in batch.items()}
+        batch["y"] = batch["y"].contiguous(memory_format=torch.channels_last)
+        return objective(**batch).mean()
 
     probe = None
-    for step in loop.steps(captures, loss_of):
+    for step in loop.steps(samples, loss_of):
         if step.logs:
             loop.tracker.scalars(step.number, step.scalars)
         probes, shows = step.due(run.probe_every), run.samples and step.due(run.panel_every)

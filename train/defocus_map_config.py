@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from train.changes import changeable
 from train.config import AveragesConfig, OptimConfig, RunConfig
 from train.data_config import DataConfig
+from train.map_objective import MapObjectiveConfig
 from train.simulated_captures import SimulationConfig
 
 __all__ = ["DefocusMapConfig", "MapNetworkConfig"]
@@ -46,6 +47,7 @@ class DefocusMapConfig:
     data: DataConfig = field(default_factory=_photos)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     network: MapNetworkConfig = field(default_factory=MapNetworkConfig)
+    objective: MapObjectiveConfig = field(default_factory=MapObjectiveConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3))
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(samples=6))

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from optics.defocus_map.network import CELL, DefocusMapNetwork
 
-__all__ = ["RadiusLikelihood", "cell_weights", "soft_labels"]
+__all__ = ["RadiusLikelihood", "cell_weights", "radius_cross_entropy", "soft_labels"]
 
 _NEIGHBOURHOOD = 3  # cells
 
@@ -32,10 +32,24 @@ class RadiusLikelihood(nn.Module):
         Returns:
             Weighted means over the cells, shape (B,).
         """
-        labels = soft_labels(F.avg_pool2d(radius_map, CELL), self.network.radii)
-        weights = cell_weights(radius_map)
-        entropy = -(labels * self.network(y)).sum(1, keepdim=True)
-        return (weights * entropy).sum((1, 2, 3)) / weights.sum((1, 2, 3))
+        return radius_cross_entropy(self.network(y), radius_map, self.network.radii)
+
+
+def radius_cross_entropy(log_probability: Tensor, radius_map: Tensor, radii: tuple[float, ...]) -> Tensor:
+    """Cross-entropy between distributions and true radii, in nats per cell.
+
+    Args:
+        log_probability: What the network gives, shape (B, K, H / 4, W / 4).
+        radius_map: True blur radii in pixels, shape (B, 1, H, W).
+        radii: K candidate radii in pixels, increasing.
+
+    Returns:
+        Weighted means over the cells, shape (B,).
+    """
+    labels = soft_labels(F.avg_pool2d(radius_map, CELL), radii)
+    weights = cell_weights(radius_map)
+    entropy = -(labels * log_probability).sum(1, keepdim=True)
+    return (weights * entropy).sum((1, 2, 3)) / weights.sum((1, 2, 3))
 
 
 def soft_labels(radius: Tensor, radii: tuple[float, ...]) -> Tensor:

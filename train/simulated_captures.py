@@ -6,7 +6,8 @@ are to be. Which one, which part of it and how it is turned depends on (seed, n)
 on (seed, its number) alone: a run resumes exactly, on any number of workers and processes, whatever is in
 the folder.
 
-The folder holds `capture_N.bin`: the 8-bit picture (3, S, S), then the radii in pixels (S, S) as float16.
+The folder holds `capture_N.bin`: the 8-bit picture (3, S, S), then the radii in pixels (S, S) as float16; and where the
+sharp photos are asked for, `sharp_N.bin`: that photo, 8-bit, (3, S, S).
 """
 
 import json
@@ -89,6 +90,8 @@ class SimulationConfig:
 class SimulatedCaptures(Dataset):
     """Random parts of simulated captures; item n is `y` in [0, 1], (3, P, P), and `radius_map` in pixels, (1, P, P).
 
+    With sharp photos, it is `x` too: that part of the photo, in [0, 1], (3, P, P).
+
     Args:
         photos: Sharp photos by their number, shape (H, W, 3), 8-bit, no smaller than the canvas of a capture.
         data: How parts are cut from photos and captures.
@@ -96,31 +99,34 @@ class SimulatedCaptures(Dataset):
         seed: Seed of everything random.
         batch: Samples of one optimizer step, over all processes.
         folder: Where captures are kept; must exist.
+        with_sharp: Whether items hold the sharp photos.
     """
 
     def __init__(
         self, photos: PhotosInMemory | CachedPhotos, data: DataConfig, simulation: SimulationConfig, seed: int,
-        batch: int, folder: Path,
+        batch: int, folder: Path, with_sharp: bool = False,
     ) -> None:  # fmt: skip
         self.photos, self.config, self.simulation = photos, data, simulation
-        self.seed, self.batch, self.folder = seed, batch, folder
+        self.seed, self.batch, self.folder, self.with_sharp = seed, batch, folder, with_sharp
 
     def __getitem__(self, sample: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, 0, sample])
         newest = min(self.simulation.captures, sample // self.simulation.reuse + 1) - 1
         # The newest first, so that all are used.
         fresh = sample % self.simulation.reuse == 0 and newest == sample // self.simulation.reuse
-        y, radius = self.capture(newest if fresh else int(rng.integers(newest + 1)))
+        number = newest if fresh else int(rng.integers(newest + 1))
+        y, radius = self.capture(number)
+        parts = [y, radius, self.sharp(number)] if self.with_sharp else [y, radius]
         top, left = (int(rng.integers(self.simulation.side - self.config.patch + 1)) for _ in range(2))
         rows, columns = slice(top, top + self.config.patch), slice(left, left + self.config.patch)
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        y, radius = (turned(values[:, rows, columns], turns, flip) for values in (y, radius))
+        y, radius, *sharp = (turned(values[:, rows, columns], turns, flip) for values in parts)
         if rng.random() < self.simulation.buried:
-            y = _buried(y, rng)
-        return {
-            "y": torch.from_numpy(y.astype(np.float32) / np.float32(255)),
-            "radius_map": torch.from_numpy(radius.astype(np.float32)),
-        }  # fmt: skip
+            y, *sharp = _buried(y, rng, *sharp)
+        item = {"y": y.astype(np.float32) / np.float32(255), "radius_map": radius.astype(np.float32)}
+        if sharp:
+            item["x"] = sharp[0].astype(np.float32) / np.float32(255)
+        return {key: torch.from_numpy(values) for key, values in item.items()}
 
     def capture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole capture, from the folder or simulated: uint8 (3, S, S) and radii in pixels, float16 (1, S, S)."""
@@ -135,7 +141,26 @@ class SimulatedCaptures(Dataset):
         y = np.frombuffer(content, np.uint8, 3 * side * side).reshape(3, side, side)
         return y, np.frombuffer(content, np.float16, offset=3 * side * side).reshape(1, side, side)
 
+    def sharp(self, number: int) -> np.ndarray:
+        """The sharp photo of a capture, from the folder or drawn again: uint8 (3, S, S)."""
+        side = self.simulation.side
+        file = self.folder / f"sharp_{number:06d}.bin"
+        if not file.is_file() or file.stat().st_size != 3 * side * side:
+            photo, simulator, _ = self._scene(number)
+            inner = slice(simulator.margin, simulator.margin + side)
+            x = (photo[:, inner, inner] * 255).round().byte().numpy()
+            with replacing(file) as temporary:
+                temporary.write_bytes(x.tobytes())
+            return x
+        return np.frombuffer(file.read_bytes(), np.uint8).reshape(3, side, side)
+
     def _simulate(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        photo, simulator, rng = self._scene(number)
+        capture = simulator(photo, rng)
+        return (capture.y * 255).round().byte().numpy(), capture.radius_map.half().numpy()
+
+    def _scene(self, number: int) -> tuple[Tensor, Simulator, np.random.Generator]:
+        """Sharp photo in [0, 1] with its margins, (3, S + 2 m, S + 2 m), who photographs it, and the rest of chance."""
         settings = self.simulation
         rng = np.random.default_rng([self.seed, 1, number])
         cutting = replace(self.config, patch=settings.canvas())
@@ -149,12 +174,12 @@ class SimulatedCaptures(Dataset):
             mean = photo.mean((1, 2), keepdims=True)
             photo = mean + np.float32(rng.uniform(_FAINTEST, _FAINT)) * (photo - mean)
         needed = settings.side + 2 * simulator.margin
-        capture = simulator(torch.from_numpy(photo[:, :needed, :needed].copy()), rng)
-        return (capture.y * 255).round().byte().numpy(), capture.radius_map.half().numpy()
+        return torch.from_numpy(photo[:, :needed, :needed].copy()), simulator, rng
 
 
 def open_captures(
-    data: DataConfig, simulation: SimulationConfig, seed: int, batch: int, folder: Path, report: Callable[[str], None]
+    data: DataConfig, simulation: SimulationConfig, seed: int, batch: int, folder: Path, report: Callable[[str], None],
+    with_sharp: bool = False,
 ) -> tuple[SimulatedCaptures, SimulatedCaptures]:
     """Opens the training captures and those of held-out photos.
 
@@ -165,6 +190,7 @@ def open_captures(
         batch: Samples of one optimizer step, over all processes.
         folder: Where captures are kept; made if it is missing.
         report: Told once what photos are left out and what is cached.
+        with_sharp: Whether items hold the sharp photos.
 
     Raises:
         ValueError: If there are no photos to train on, or the folder holds captures of others.
@@ -179,7 +205,7 @@ def open_captures(
         place = folder / name
         place.mkdir(parents=True, exist_ok=True)
         _claim(place, files, data, simulation, seed)
-        opened.append(SimulatedCaptures(photos, data, simulation, seed, batch, place))
+        opened.append(SimulatedCaptures(photos, data, simulation, seed, batch, place, with_sharp))
     return opened[0], opened[1]
 
 
@@ -205,13 +231,14 @@ def turned(values: np.ndarray, turns: int, flip: bool) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(values, turns, axes=(1, 2)))
 
 
-def _buried(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Takes nearly all contrast from 8-bit values (3, P, P) and adds noise of any strength, in colour or grey."""
+def _buried(y: np.ndarray, rng: np.random.Generator, *sharp: np.ndarray) -> list[np.ndarray]:
+    """Takes nearly all contrast from 8-bit values (3, P, P) and adds noise of any strength, in colour or grey, to y."""
     mean = y.mean((1, 2), keepdims=True)
     noise = rng.standard_normal((3 if rng.random() < 0.7 else 1, *y.shape[1:]))
     std = 255 * math.exp(rng.uniform(*np.log(_BURYING_NOISE)))
-    values = mean + rng.uniform(0, _BURIED) * (y - mean) + std * noise
-    return np.rint(values.clip(0, 255)).astype(np.uint8)
+    contrast = rng.uniform(0, _BURIED)
+    faint, *sharp = (mean + contrast * (values - mean) for values in (y, *sharp))
+    return [np.rint((faint + std * noise).clip(0, 255)).astype(np.uint8), *sharp]
 
 
 def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: SimulationConfig, seed: int) -> None:
