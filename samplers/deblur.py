@@ -27,6 +27,8 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
@@ -190,8 +192,9 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
     """Restores photo after photo; returns the exit code of each."""
     from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
-    from samplers.one_photo import MapError, MaskError, Wishes, restore_file
+    from samplers.one_photo import MapError, restore_file
     from samplers.restoring import OutOfMemory
+    from samplers.wishes import MaskError, Wishes
 
     try:
         radius_map = None if arguments.defocus_map is None else read_map(arguments.defocus_map)
@@ -209,6 +212,8 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
     codes = []
     for number, job in enumerate(jobs, 1):
         label = f"{job.photo.name} ({number} of {len(jobs)})"
+        if not arguments.quiet:
+            wishes = replace(wishes, warn=partial(_warn, job))
         try:
             start = time.perf_counter()
             restored = restore_file(
@@ -216,8 +221,9 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
             )
             seconds = time.perf_counter() - start
         except MapError as error:
-            given = arguments.mask if isinstance(error, MaskError) else arguments.defocus_map
-            codes.append(_report(f"{given}: {error}", USAGE))
+            codes.append(_report(f"{arguments.defocus_map}: {error}", USAGE))
+        except MaskError as error:
+            codes.append(_report(f"{arguments.mask}: {error}", USAGE))
         except PhotoError as error:
             codes.append(_report(error, FILE))
         except OutOfMemory as error:
@@ -303,6 +309,10 @@ def _device(name: str) -> object:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"--device {name}: expected a device of this machine, got an error: {reason}") from None
+
+
+def _warn(job: object, text: str) -> None:
+    print(f"deblur.py: warning: {job.photo}: {text}", file=sys.stderr)
 
 
 def _report(error: object, code: int) -> int:

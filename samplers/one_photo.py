@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,35 +9,16 @@ from tqdm import tqdm
 
 from photos import Photo, read, write, write_map, write_overlay, write_report
 from samplers.batch import Job, written_together
-from samplers.composition import compose
 from samplers.pipeline import Restoration
 from samplers.predictor_corrector import SamplerStep
 from samplers.restoring import Method
+from samplers.wishes import Wishes, restore_as_wished
 
-__all__ = ["MapError", "MaskError", "Wishes", "restore_file"]
+__all__ = ["MapError", "restore_file"]
 
 
 class MapError(ValueError):
     """A given defocus map does not belong to the photo."""
-
-
-class MaskError(MapError):
-    """A given mask does not belong to the photo."""
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What is to stay as it was taken, see `samplers.composition`.
-
-    Attributes:
-        mask: How much of each pixel may change, in [0, 1], float32, shape (H, W); None for all of it.
-        max_radius: Largest blur radius that is restored, in pixels; None for no limit.
-        strength: Share of the restoration that is mixed in, in [0, 1].
-    """
-
-    mask: np.ndarray | None = None
-    max_radius: float | None = None
-    strength: float = 1.0
 
 
 def restore_file(
@@ -72,9 +52,6 @@ def restore_file(
     size = photo.pixels.shape[:2]
     if radius_map is not None and radius_map.shape != size:
         raise MapError(f"expected a map of {_size(size)} pixels as {job.photo} has, got {_size(radius_map.shape)}")
-    wishes = wishes or Wishes()
-    if wishes.mask is not None and wishes.mask.shape != size:
-        raise MaskError(f"expected a mask of {_size(size)} pixels as {job.photo} has, got {_size(wishes.mask.shape)}")
     image = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].to(device).contiguous()
     given = None if radius_map is None else torch.from_numpy(radius_map)[None, None].to(device)
     progress = nullcontext() if label is None else tqdm(desc=label, unit=" evaluations", leave=False, disable=None)
@@ -84,12 +61,7 @@ def restore_file(
             bar.total = step.total
             bar.update(step.index - bar.n)
 
-        restored = method(image, given, None if bar is None else show)
-    mask = None if wishes.mask is None else torch.from_numpy(wishes.mask)[None, None].to(device)
-    composed = compose(
-        image, restored.image, restored.radius_map, mask=mask, max_radius=wishes.max_radius, strength=wishes.strength
-    )
-    restored = replace(restored, image=composed)
+        restored = restore_as_wished(method, image, given, wishes or Wishes(), None if bar is None else show)
     _write(job, photo, restored, facts or {}, estimated=radius_map is None)
     return restored
 

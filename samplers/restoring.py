@@ -1,11 +1,13 @@
 """Restoring one photo in memory by one of the methods, in tiles that fit into memory.
 
-A method is a function from a capture and its defocus map, or None, to a `Restoration`.
+A method is a function from a capture and its defocus map, or None, to a `Restoration`. It can estimate the map alone,
+and given that map back it does what it would have done without.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from optics import DISK, UNKNOWN, EvidenceEstimator, Lens, UnknownLens, estimate
 from optics.defocus_map import EdgeEstimator
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
+from samplers.map_estimators import map_estimator as make_estimator
 from samplers.pipeline import DefocusDeblurPipeline, Restoration
 from samplers.predictor_corrector import SamplerStep
 from samplers.settings import SamplerSettings
@@ -21,6 +24,8 @@ from samplers.settings import SamplerSettings
 __all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "TVBankMethod", "TVMethod"]
 
 SMALLEST_TILE = 32
+
+Result = TypeVar("Result")
 
 
 class OutOfMemory(Exception):
@@ -34,6 +39,9 @@ class Method(Protocol):
         self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
     ) -> Restoration:
         """Restores a capture in [0, 1], shape (1, 3, H, W); the map holds radii in pixels, (1, 1, H, W)."""
+
+    def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Radius in pixels and confidence in [0, 1] of a capture, both (1, 1, H, W)."""
 
 
 class ScoreMethod:
@@ -70,17 +78,42 @@ class ScoreMethod:
             OutOfMemory: If it does not suffice for the smallest tiles.
             FloatingPointError: If the result is not finite.
         """
+
+        def attempt(settings: SamplerSettings) -> Restoration:
+            return self.pipeline(
+                image,
+                radius_map=radius_map,
+                settings=settings,
+                generator=torch.Generator().manual_seed(self.seed),
+                callback=callback,
+                **self.options,
+            )
+
+        return self._in_memory(image, attempt)
+
+    @torch.no_grad()
+    def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimates the map that the method takes where none is given.
+
+        Raises:
+            OutOfMemory: If memory does not suffice for the smallest tiles.
+        """
+        lens, noise_std = self.options["lens"], self.options["noise_std"]
+        known = lens if isinstance(lens, Lens) else lens.assumed
+        noise_std = estimate_noise_std(image) if noise_std is None else noise_std
+
+        def attempt(settings: SamplerSettings) -> tuple[Tensor, Tensor]:
+            network = self.pipeline.defocus_map
+            return make_estimator(self.options["map_estimator"], network, known, settings.tile)(image, noise_std)
+
+        return self._in_memory(image, attempt)
+
+    def _in_memory(self, image: Tensor, attempt: Callable[[SamplerSettings], Result]) -> Result:
+        """Halves the tiles until memory suffices."""
         settings = self.settings
         while True:
             try:
-                return self.pipeline(
-                    image,
-                    radius_map=radius_map,
-                    settings=settings,
-                    generator=torch.Generator().manual_seed(self.seed),
-                    callback=callback,
-                    **self.options,
-                )
+                return attempt(settings)
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -113,19 +146,30 @@ class TVMethod:
             OutOfMemory: If memory does not suffice.
             FloatingPointError: If the result is not finite.
         """
-        try:
-            noise_std = estimate_noise_std(image) if self.noise_std is None else self.noise_std
-            confidence = None
-            if radius_map is None:
-                radius_map, confidence = self._estimate(image, noise_std)
+        confidence = None
+        if radius_map is None:
+            radius_map, confidence = self.estimate_map(image)
+        with _memory_explained():
+            noise_std = self._noise_std(image)
             restored = self._deconvolve(image, radius_map, noise_std)
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            raise OutOfMemory("expected a photo that fits into memory") from error
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the deconvolution produced undefined pixels")
+        # As the sampler does: blur below a pixel cannot be told from none, and what is sharp stays as it was taken.
+        restored = torch.lerp(image, restored, radius_map.to(image).clamp(max=1))
         return Restoration(restored, radius_map, confidence, noise_std, 0, self.lens)
+
+    @torch.no_grad()
+    def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimates the map that the method takes where none is given.
+
+        Raises:
+            OutOfMemory: If memory does not suffice.
+        """
+        with _memory_explained():
+            return self._estimate(image, self._noise_std(image))
+
+    def _noise_std(self, image: Tensor) -> float:
+        return estimate_noise_std(image) if self.noise_std is None else self.noise_std
 
     def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
         return EvidenceEstimator(softness=self.lens.softness, psf=self.lens.psf)(image, noise_std)
@@ -142,6 +186,16 @@ class TVBankMethod(TVMethod):
 
     def _deconvolve(self, image: Tensor, radius_map: Tensor, noise_std: float) -> Tensor:
         return TVBank(softness=self.lens.softness)(image, radius_map, noise_std)
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise OutOfMemory("expected a photo that fits into memory") from error
 
 
 def _out_of_memory(error: Exception) -> bool:

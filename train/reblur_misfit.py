@@ -58,7 +58,12 @@ class ReblurMisfit(nn.Module):
 
         Returns:
             Means over the pixels within the margins, shape (B,).
+
+        Raises:
+            ValueError: If the captures are no larger than their margins.
         """
+        if min(y.shape[-2:]) <= 2 * self.margin:
+            raise ValueError(f"captures must be larger than 2 x {self.margin} pixels, got {tuple(y.shape)}")
         inner = slice(self.margin, -self.margin or None)
         difference = y[..., inner, inner] - self.reblurred(probability, x)
         misfit = (difference.square() + _ROUNDING**2).sqrt() - _ROUNDING

@@ -4,5 +4,9 @@ from optics.defocus_map.edges import EdgeEstimator
 from optics.defocus_map.evidence import EvidenceEstimator
 from optics.defocus_map.guided_filter import guided_filter
 from optics.defocus_map.learned import FusedEstimator, LearnedEstimator
+from optics.defocus_map.motion import MotionBlur, MotionDetector
 
-__all__ = ["EdgeEstimator", "EvidenceEstimator", "FusedEstimator", "LearnedEstimator", "guided_filter"]
+__all__ = [
+    "EdgeEstimator", "EvidenceEstimator", "FusedEstimator", "LearnedEstimator", "MotionBlur", "MotionDetector",
+    "guided_filter",
+]  # fmt: skip

@@ -20,7 +20,7 @@ from torch import Tensor
 from optics.measured_psf import MeasuredPSF
 from optics.psf import defocus_psf
 
-__all__ = ["local_log_evidence", "local_log_likelihood", "luma"]
+__all__ = ["gradient_spectra", "local_log_evidence", "local_log_likelihood", "luma"]
 
 _DECAY = 2.2  # sharp photos: power falls as frequency^-2.2
 _INTRINSIC_STD = 0.4  # pixels; lens, sensor and demosaicking soften photos that pass for sharp
@@ -81,7 +81,7 @@ def local_log_evidence(
     for row in range(0, rows, step):
         count = min(step, rows - row)
         strip = photo[row * stride : (row + count - 1) * stride + window + 1]
-        spectra = _gradient_spectra(strip, window, stride)[..., kept]  # (count, columns, frequencies)
+        spectra = gradient_spectra(strip, window, stride)[..., kept]  # (count, columns, frequencies)
         score = -(spectra @ precision + log_power) / _CORRELATION
         score = torch.logsumexp(score.unflatten(-1, (len(radii), -1)), -1)
         volume[:, row : row + count] = score.permute(2, 0, 1)
@@ -99,7 +99,7 @@ def _surround(photo: Tensor, before: int, height: int, width: int) -> Tensor:
     return photo[..., index[0][:, None], index[1]]
 
 
-def _gradient_spectra(strip: Tensor, window: int, stride: int) -> Tensor:
+def gradient_spectra(strip: Tensor, window: int, stride: int) -> Tensor:
     """Power spectra of the two gradients, summed: (h, w) -> (rows, columns, window, window // 2 + 1)."""
     taper = torch.hann_window(window, dtype=strip.dtype, device=strip.device)
     taper = torch.outer(taper, taper)

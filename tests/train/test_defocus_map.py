@@ -44,6 +44,15 @@ def test_a_resumed_run_ends_with_the_same_bits(run, photos, tmp_path):
     assert_same_run(run, copy)
 
 
+def test_objectives_without_radii_resume_with_the_same_bits_too(photos, tmp_path):
+    mixture = ("objective.likelihood=0.5", "objective.reblur=0.1", "objective.consistency=1", "run.probe_every=0")
+    settings = (*mixture, f"objective.captures={photos}", "optim.steps=6")
+    assert main(_settings(photos, tmp_path / "whole", *settings)) == 0
+    rewind(tmp_path / "whole", tmp_path / "copy", 3)
+    assert main(_settings(photos, tmp_path / "copy", *settings)) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "copy", step=6)
+
+
 def test_the_log_and_the_panels_say_how_good_maps_are(run):
     lines = log_lines(run)
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8]
@@ -95,6 +104,9 @@ def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
         ("simulation.sid=3", 2, "simulation.side"),
         ("network.blocks=[1]", 2, "network.blocks"),
         ("pipeline=nowhere", 1, "nowhere: expected the folder of a saved pipeline"),
+        ("objective.likelihood=0", 2, "objective.likelihood or reblur must be above 0"),
+        ("objective.reblur=-1", 2, "objective.likelihood, reblur and consistency must be at least 0"),
+        ("objective.captures=photos", 2, "objective.consistency above 0"),
         ("simulation.side=16", 1, "simulation.side must be at least data.patch=32"),
     ],
 )

@@ -60,3 +60,9 @@ def test_the_gradient_is_that_of_the_misfit(x):
         step = 1e-5 * direction
         ends = [misfit((logits.detach() + sign * step).softmax(1), y, x).sum() for sign in (1, -1)]
         assert float((ends[0] - ends[1]) / 2e-5) == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
+
+
+def test_captures_within_the_margins_are_refused(x):
+    misfit = ReblurMisfit((0.0, 16.0))
+    with pytest.raises(ValueError, match="larger than 2 x 16 pixels"):
+        misfit(torch.full((2, 2, 8, 10), 0.5), x, x)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from optics import DefocusOperator
 from optics.simulation import Simulator
 from train.data_config import DataConfig
 from train.simulated_captures import SimulationConfig, open_captures, sharp_throughout, turned
@@ -185,3 +186,26 @@ def test_a_folder_may_move(data, tmp_path):
     y = first.capture(0)[0]
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert np.array_equal(_open(data, tmp_path / "b")[0].capture(0)[0], y)
+
+
+def test_sharp_photos_belong_to_their_captures_and_change_nothing_else(data, tmp_path):
+    plain, _ = _open(data, tmp_path, matched=1.0, faint=0.0)
+    before = [plain[number] for number in range(6)]
+    # In the same folder, beside the captures that are there.
+    with_sharp, _ = open_captures(data, plain.simulation, 0, 4, tmp_path, report=print, with_sharp=True)
+    for number, item in enumerate(before):
+        again = with_sharp[number]
+        assert all(torch.equal(again[key], item[key]) for key in ("y", "radius_map"))
+        assert again["x"].shape == item["y"].shape
+        # Blurred by the true map it is the capture, but for noise of 0.01 and rounding.
+        operator = DefocusOperator(item["radius_map"][None, :, 4:-4, 4:-4])
+        spare = 4 - operator.margin
+        inner = again["x"][None, :, spare : 16 - spare, spare : 16 - spare]
+        residual = item["y"][None, :, 4:-4, 4:-4] - operator(inner)
+        assert residual.std() < 0.02
+    # Drawn again it is the same.
+    files = sorted((tmp_path / "training").glob("sharp_*.bin"))
+    content = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    assert [with_sharp.sharp(int(file.stem[-6:])).tobytes() for file in files] == content

@@ -1,0 +1,91 @@
+"""One photo in memory as its owner wishes it: with caution where the blur is no defocus, and what is to stay as it was.
+
+Motion blur is not what the model of defocus explains: it takes for a radius what is a line. Where a photo whose map is
+estimated looks like motion, its radii are halved: half a radius is a quarter of the blur, so that less is done, and
+what is done errs on the side that does not ring. A map that is given is used as it is.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optics.defocus_map import MotionDetector
+from optics.defocus_map.posterior import leave_sharp_alone
+from samplers.composition import compose
+from samplers.pipeline import Restoration
+from samplers.predictor_corrector import SamplerStep
+from samplers.restoring import Method
+
+__all__ = ["MaskError", "Wishes", "restore_as_wished"]
+
+_CAUTION = 0.5  # times the radii of what looks like motion
+
+
+class MaskError(ValueError):
+    """A given mask does not belong to the photo."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to stay as it was taken, see `samplers.composition`, and who is told of caution.
+
+    Attributes:
+        mask: How much of each pixel may change, in [0, 1], float32, shape (H, W); None for all of it.
+        max_radius: Largest blur radius that is restored, in pixels; None for no limit.
+        strength: Share of the restoration that is mixed in, in [0, 1].
+        warn: Told in one sentence if the photo looks like motion.
+    """
+
+    mask: np.ndarray | None = None
+    max_radius: float | None = None
+    strength: float = 1.0
+    warn: Callable[[str], None] | None = None
+
+
+def restore_as_wished(
+    method: Method, image: Tensor, radius_map: Tensor | None, wishes: Wishes,
+    callback: Callable[[SamplerStep], None] | None = None,
+) -> Restoration:  # fmt: skip
+    """Restores a capture.
+
+    Args:
+        method: How it is restored.
+        image: Capture in [0, 1], shape (1, 3, H, W).
+        radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated if None.
+        wishes: What is to stay.
+        callback: Called after each network evaluation.
+
+    Raises:
+        MaskError: If the mask's size is not the capture's.
+        OutOfMemory: If memory does not suffice.
+        FloatingPointError: If the result is not finite.
+    """
+    size, mask, confidence = tuple(image.shape[-2:]), wishes.mask, None
+    if mask is not None:
+        if mask.shape != size:
+            raise MaskError(f"expected a mask of {_size(size)} pixels as the photo has, got {_size(mask.shape)}")
+        mask = torch.from_numpy(mask)[None, None].to(image)
+    if radius_map is None:
+        radius_map, confidence = method.estimate_map(image)
+        motion = MotionDetector()(image)
+        if motion.found:
+            radius_map = leave_sharp_alone(_CAUTION * radius_map)
+            if wishes.warn is not None:
+                degrees = math.degrees(motion.angle)
+                wishes.warn(
+                    f"expected blur of a lens out of focus, got what looks like motion of about {motion.length:.0f} "
+                    f"pixels at {degrees:.0f} degrees; estimated radii are halved"
+                )
+    restored = method(image, radius_map, callback)
+    composed = compose(
+        image, restored.image, restored.radius_map, mask=mask, max_radius=wishes.max_radius, strength=wishes.strength
+    )
+    return replace(restored, image=composed, confidence=confidence)
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]} x {shape[0]}"

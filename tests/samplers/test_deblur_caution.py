@@ -1,0 +1,63 @@
+"""What the script does where there is nothing to do, and where the blur is none of a lens."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import uniform_filter1d
+
+from optics.defocus_map import EdgeEstimator, MotionDetector
+from optics.defocus_map.posterior import leave_sharp_alone
+from photos import read, read_map
+from samplers.deblur import main
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """Coloured squares, moved by 13 px to the right; its file."""
+    rng = np.random.default_rng(4)
+    squares = np.kron(rng.random((48, 48, 3)), np.ones((4, 4, 1)))
+    blurred = uniform_filter1d(squares, 13, axis=1, mode="wrap") + 0.008 * rng.standard_normal(squares.shape)
+    Image.fromarray(np.rint(255 * blurred.clip(0, 1)).astype(np.uint8)).save(tmp_path / "moved.png")
+    return tmp_path / "moved.png"
+
+
+def _run(capfd, *arguments):
+    # The evidence leaves most motion alone by itself; edges do not tell it from defocus.
+    code = main([*map(str, arguments), "--device", "cpu", "--method", "tv-bank", "--no-report"])
+    return code, capfd.readouterr().err.splitlines()
+
+
+def test_motion_is_told_in_one_line_and_its_radii_are_halved(moved, out, capfd):
+    code, errors = _run(capfd, moved, "-o", out)
+    assert code == 0
+    (warning,) = [line for line in errors if "warning" in line]
+    assert warning.startswith(f"deblur.py: warning: {moved}: expected blur of a lens out of focus, got what looks like")
+    assert "motion of about" in warning and "pixels at 0 degrees" in warning
+    image = torch.from_numpy(read(moved).pixels).permute(2, 0, 1)[None]
+    assert MotionDetector()(image).found
+    radius, _ = EdgeEstimator()(image)
+    assert radius.max() > 2
+    written = read_map(out / "moved.png_defocus.tif")
+    np.testing.assert_allclose(written, leave_sharp_alone(radius / 2)[0, 0].numpy(), atol=1e-5)
+    # A map that is given, this one for instance, is used as it is.
+    first = (out / "moved.png").read_bytes()
+    given = ("--defocus-map", out / "moved.png_defocus.tif", "--overwrite")
+    code, errors = _run(capfd, moved, "-o", out, *given)
+    assert code == 0 and not [line for line in errors if "warning" in line]
+    assert (out / "moved.png").read_bytes() == first
+
+
+@pytest.mark.parametrize("method", ["score", "tv"])
+@pytest.mark.parametrize("kind", ["flat", "black", "noise", "8x8"])
+def test_where_there_is_nothing_to_see_nothing_is_done(deblur, out, tmp_path, kind, method):
+    rng = np.random.default_rng(0)
+    picture = {
+        "flat": np.full((80, 96, 3), 140), "black": np.zeros((80, 96, 3)),
+        "noise": 128 + 12 * rng.standard_normal((80, 96, 3)), "8x8": rng.integers(0, 256, (8, 8, 3)),
+    }[kind].clip(0, 255).astype(np.uint8)  # fmt: skip
+    Image.fromarray(picture).save(tmp_path / "plain.png")
+    code, _, errors = deblur(tmp_path / "plain.png", "--method", method)
+    assert (code, errors) == (0, [])
+    np.testing.assert_array_equal(np.array(Image.open(out / "plain.png")), picture)
+    assert not read_map(out / "plain.png_defocus.tif").any()
