@@ -16,7 +16,7 @@ from samplers.deblur import main
 def moved(tmp_path):
     """Coloured squares, moved by 13 px to the right; its file."""
     rng = np.random.default_rng(4)
-    squares = np.kron(rng.random((48, 48, 3)), np.ones((4, 4, 1)))
+    squares = np.kron(rng.random((12, 12, 3)), np.ones((16, 16, 1)))
     blurred = uniform_filter1d(squares, 13, axis=1, mode="wrap") + 0.008 * rng.standard_normal(squares.shape)
     Image.fromarray(np.rint(255 * blurred.clip(0, 1)).astype(np.uint8)).save(tmp_path / "moved.png")
     return tmp_path / "moved.png"

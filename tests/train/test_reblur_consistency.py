@@ -69,9 +69,11 @@ def test_the_teacher_gets_no_gradient():
 def test_noise_is_given_back_and_is_no_sign_of_blur():
     rng = np.random.default_rng(0)
     noise = (0.5 + 0.03 * rng.standard_normal((3, 128, 128))).astype(np.float32)
-    again, visible = blurred_once_more(noise, 3.0, rng)
-    # The variance of noise that was blurred and added to is that of before, within the error of its estimate.
-    assert again.std() == pytest.approx(noise.std(), rel=0.1)
+    # The variance of noise that was blurred and added to is that of before, within the error of its estimate: little
+    # blur leaves 40 % of it, much blur next to nothing.
+    for added in (1.0, 3.0):
+        again, visible = blurred_once_more(noise, added, rng)
+        assert again.std() == pytest.approx(noise.std(), rel=0.07)
     assert visible.shape == (1, 32, 32) and visible.mean() < 0.1
     edges = noise.copy()
     edges[:, :, ::8] += 0.3
