@@ -9,20 +9,30 @@ for the PSF's variance along an axis is r^2 / 4, and the derivative of a blurred
 its Laplacian. With dr = e r the error is e r^2 / 4 times the Laplacian of the capture: large where the
 capture has contrast, small where it is flat. Errors of the PSF's shape go the same way. A floor in
 proportion to the radius stands for light that is spread from elsewhere.
+
+Near a jump of the radius one thing hides another, which no operator of radii alone can say: there dr includes
+the range of radii in the neighbourhood. And where light was clipped the photo was brighter than any restoration may
+be: what clipped pixels lend their neighbours is in doubt.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["model_error_std"]
+from optics.operator import DefocusOperator
+
+__all__ = ["clipping_std", "model_error_std"]
 
 _WINDOW = 15  # pixels, over which the Laplacian's energy is averaged
 _FLOOR = 0.01  # of full range per pixel of the radius' error
+_OCCLUSION = 0.6  # of the range of radii nearby
+_NEARBY = 13  # pixels
+_CLIPPED = 1 - 2 / 255
+_CLIPPED_LIGHT = 0.2  # of full range, by which the light of clipped pixels is off
 
 
 def model_error_std(y: Tensor, radius_map: Tensor, relative_error: float) -> Tensor:
-    """Standard deviation of the error of the model in every pixel.
+    """Standard deviation of the error of the model in every pixel, but for clipped light.
 
     Args:
         y: Capture in [0, 1], shape (1, C, H, W), of any size.
@@ -33,7 +43,23 @@ def model_error_std(y: Tensor, radius_map: Tensor, relative_error: float) -> Ten
         Values in [0, 1] units, the same for all channels, shape (1, 1, H, W).
     """
     energy = _local_mean(_smoothed_laplacian(y).square().mean(1, keepdim=True))
-    return relative_error * radius_map * ((radius_map / 4).square() * energy + _FLOOR**2).sqrt()
+    error = relative_error * (radius_map.square() + (_OCCLUSION * _local_range(radius_map)).square()).sqrt()
+    return error * ((radius_map / 4).square() * energy + _FLOOR**2).sqrt()
+
+
+def clipping_std(y: Tensor, operator: DefocusOperator) -> Tensor:
+    """Standard deviation of what clipped light changes.
+
+    Args:
+        y: Capture in [0, 1], shape (1, C, H, W).
+        operator: The blur.
+
+    Returns:
+        Values in [0, 1] units, shape (1, C, H, W): in proportion to the share of a pixel's light that comes from
+        clipped pixels.
+    """
+    clipped = (y >= _CLIPPED).to(y)
+    return _CLIPPED_LIGHT * operator(operator.extend(clipped)).clamp(0, 1)
 
 
 def _smoothed_laplacian(y: Tensor) -> Tensor:
@@ -48,3 +74,9 @@ def _smoothed_laplacian(y: Tensor) -> Tensor:
 def _local_mean(values: Tensor) -> Tensor:
     """Mean over the part of a square window that lies in the picture: (1, 1, H, W)."""
     return F.avg_pool2d(values, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
+
+
+def _local_range(values: Tensor) -> Tensor:
+    """Largest less smallest value nearby: (1, 1, H, W)."""
+    largest, smallest = (sign * F.max_pool2d(sign * values, _NEARBY, 1, _NEARBY // 2) for sign in (1, -1))
+    return largest - smallest

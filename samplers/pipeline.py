@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
 from optics import DISK, UNKNOWN, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
-from optics.model_error import model_error_std
+from optics.model_error import clipping_std, model_error_std
 from samplers.guidance import ProximalGuidance
 from samplers.map_estimators import map_estimator as make_estimator
 from samplers.predictor_corrector import SamplerStep, start_state
@@ -126,13 +126,15 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         operator = lens.operator(radius_map)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
-        model_error = model_error_std(image, radius_map.to(image), settings.model_error)
-        total_std = torch.sqrt((settings.noise_factor * noise_std) ** 2 + model_error.square())
+        variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise) ** 2)
+        if settings.model_error:
+            error = model_error_std(image, radius_map.to(image), settings.model_error)
+            variance = variance + error.square() + clipping_std(image, operator).square()
         denoiser = ProximalGuidance(
             ScoreDenoiser(network, self.sde),
             lens.model(operator),
             y,
-            2 * total_std,
+            2 * variance.sqrt(),
             strength=settings.strength,
             iterations=settings.cg_iterations,
         )

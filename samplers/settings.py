@@ -38,8 +38,10 @@ class SamplerSettings:
         strength: lambda of the guidance; smaller trusts the capture more.
         cg_iterations: Bound of the solver's iterations at each evaluation.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
+        least_noise: The noise is taken to be at least this, of full range: JPEG rounds textures more coarsely than
+            the flat blocks that noise is measured in.
         model_error: How far the model of the blur is off, as an error of the radius relative to it, see
-            `optics.model_error`; 0 where map and PSF are exact, as in simulations.
+            `optics.model_error`; 0 where map and PSF are exact and no light is clipped, as in simulations.
         trust: Weights of `samplers.trust`: how far a result is believed where the map was estimated; null for all.
         precision: `fp32` or `bf16`, of the network.
         tile: Side of the network's tiles in pixels.
@@ -58,7 +60,8 @@ class SamplerSettings:
     strength: float = 0.5
     cg_iterations: int = 16
     noise_factor: float = 1.0
-    model_error: float = 0.2
+    least_noise: float = 0.008
+    model_error: float = 0.4
     trust: list[float] | None = field(default_factory=lambda: [-1.31, 1.0, 0.81])
     precision: str = "fp32"
     tile: int = 1024
@@ -82,6 +85,7 @@ class SamplerSettings:
         require(self.strength > 0, "strength", "positive")
         require(self.cg_iterations >= 1, "cg_iterations", "at least 1")
         require(self.noise_factor > 0, "noise_factor", "positive")
+        require(self.least_noise > 0, "least_noise", "positive")
         require(self.model_error >= 0, "model_error", "non-negative")
         require(self.precision in ("fp32", "bf16"), "precision", "fp32 or bf16")
         require(self.tile >= 32, "tile", "at least 32")

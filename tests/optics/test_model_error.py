@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from optics import DefocusOperator
-from optics.model_error import _FLOOR, model_error_std
+from optics.model_error import _FLOOR, _OCCLUSION, clipping_std, model_error_std
 
 SIZE = 96
 
@@ -48,3 +48,23 @@ def test_contrast_is_local():
     y[..., 40:] += 0.2 * torch.sin(torch.arange(40) / 2.0)
     error = model_error_std(y, torch.full((1, 1, 40, 80), 4.0), 0.2)[0, 0, 20]
     assert float(error[60]) > 2 * float(error[20])
+
+
+def test_a_jump_of_the_radius_is_an_error_of_its_size():
+    radius_map = torch.full((1, 1, 40, 80), 2.0)
+    radius_map[..., 40:] = 5.0
+    error = model_error_std(torch.full((1, 3, 40, 80), 0.3), radius_map, 0.2)[0, 0, 20] / (0.2 * _FLOOR)
+    assert float(error[20]) == pytest.approx(2) and float(error[60]) == pytest.approx(5)
+    assert float(error[38]) == pytest.approx(math.hypot(2, _OCCLUSION * 3))
+
+
+def test_clipped_light_is_doubted_as_far_as_it_reaches():
+    y = torch.full((1, 3, 40, 60), 0.4)
+    y[:, 0, :, 30:] = 1.0
+    operator = DefocusOperator(torch.full((1, 1, 40, 60), 3.0))
+    doubt = clipping_std(y, operator)
+    # Up to the rounding of FFTs.
+    assert doubt[:, 1:].max() < 1e-6 and doubt[..., :26].max() < 1e-6
+    # A straight border halves the disk of a pixel on it; beyond it lies 0 to 1 of the disk.
+    assert float(doubt[0, 0, 20, 29] + doubt[0, 0, 20, 30]) == pytest.approx(float(doubt.max()), abs=1e-5)
+    assert torch.all(doubt[0, 0, 20].diff() > -1e-6)
