@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
+from diffusion.latent_prior import SwinDiff
 from optics import DISK, UNKNOWN, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
@@ -55,13 +56,19 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         score_network: Estimates E[x_0 | x_0 + sigma z] of photos in [-1, 1].
         sde: The diffusion whose reverse is integrated.
         defocus_map: Estimates the distribution of the blur radius; None estimates it from local spectra alone.
+        latent_prior: Restores captures without a model of the blur, as a start and a guide; None does without.
     """
 
-    _optional_components = ["defocus_map"]
+    _optional_components = ["defocus_map", "latent_prior"]
 
-    def __init__(self, score_network: ScoreNetwork, sde: SDE, defocus_map: DefocusMapNetwork | None = None) -> None:
+    def __init__(
+        self, score_network: ScoreNetwork, sde: SDE, defocus_map: DefocusMapNetwork | None = None,
+        latent_prior: SwinDiff | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.register_modules(score_network=score_network, sde=sde, defocus_map=defocus_map)
+        self.register_modules(
+            score_network=score_network, sde=sde, defocus_map=defocus_map, latent_prior=latent_prior
+        )
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> "DefocusDeblurPipeline":

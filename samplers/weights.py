@@ -2,8 +2,9 @@
 
 A folder of weights holds model_index.json, score_network/{config.json, *.safetensors} and
 sde/scheduler_config.json, as `DefocusDeblurPipeline.save_pretrained` writes them, and optionally
-defocus_map/{config.json, *.safetensors} and SHA256SUMS. diffusers itself passes over unknown keys and
-missing tensors and looks for missing files in the network; here each of these is an error of one sentence.
+defocus_map/ and latent_prior/ with {config.json, *.safetensors} each, and SHA256SUMS. diffusers itself passes
+over unknown keys and missing tensors and looks for missing files in the network; here each of these is an
+error of one sentence.
 """
 
 import difflib
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diffusion.latent_prior import SwinDiff
     from optics.defocus_map.network import DefocusMapNetwork
 
 __all__ = [
-    "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_defocus_map", "quiet_diffusers", "weights_folder",
+    "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_defocus_map", "load_latent_prior", "quiet_diffusers",
+    "weights_folder",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -77,20 +80,38 @@ def load_defocus_map(name: str | Path) -> "DefocusMapNetwork":
     Raises:
         WeightsError: If there is none, or anything of it is missing, damaged, unknown or of another architecture.
     """
-    import torch
-
     from optics.defocus_map.network import DefocusMapNetwork
 
+    return _load_part(name, "defocus_map", DefocusMapNetwork, "network for the map")
+
+
+def load_latent_prior(name: str | Path) -> "SwinDiff":
+    """The latent prior of a folder of weights, which may lack the other parts of a pipeline.
+
+    Args:
+        name: The folder that holds `latent_prior/`, see `weights_folder`.
+
+    Returns:
+        The network in single precision.
+
+    Raises:
+        WeightsError: If there is none, or anything of it is missing, damaged, unknown or of another architecture.
+    """
+    from diffusion.latent_prior import SwinDiff
+
+    return _load_part(name, "latent_prior", SwinDiff, "latent prior")
+
+
+def _load_part(name: str | Path, part: str, cls: type, what: str):  # noqa: ANN202 - a network of that class
+    import torch
+
     folder = weights_folder(name)
-    part = folder / "defocus_map"
-    if not part.is_dir():
-        raise WeightsError(f"{folder}: expected a folder defocus_map with a network for the map, got none")
+    if not (folder / part).is_dir():
+        raise WeightsError(f"{folder}: expected a folder {part} with a {what}, got none")
     _check_sums(folder)
-    _check_tensors(part, DefocusMapNetwork, _checked_config(part / "config.json", DefocusMapNetwork))
+    _check_tensors(folder / part, cls, _checked_config(folder / part / "config.json", cls))
     with quiet_diffusers():
-        network = DefocusMapNetwork.from_pretrained(
-            part, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
+        network = cls.from_pretrained(folder / part, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     return network.eval()
 
 
@@ -122,17 +143,20 @@ def _check_sums(folder: Path) -> None:
 
 def _check_components(folder: Path, index: dict) -> None:
     from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
+    from diffusion.latent_prior import SwinDiff
     from optics.defocus_map.network import DefocusMapNetwork
 
     # What model_index.json names is imported by diffusers: only these classes may be.
     families = {
         "score_network": (ScoreNetwork,), "sde": (VESDE, VPSDE, SubVPSDE), "defocus_map": (DefocusMapNetwork,),
+        "latent_prior": (SwinDiff,),
     }  # fmt: skip
     if unknown := [key for key in index if not key.startswith("_") and key not in families]:
         raise WeightsError(f"{folder / 'model_index.json'}: expected {', '.join(families)}, got {unknown[0]!r} as well")
-    # Saved without a network for the map, or before there was one.
-    if index.get("defocus_map") in (None, [None, None]):
-        del families["defocus_map"]
+    # Saved without them, or before there were any.
+    for part in ("defocus_map", "latent_prior"):
+        if index.get(part) in (None, [None, None]):
+            del families[part]
     classes = {}
     for part, members in families.items():
         known = {(member.__module__, member.__name__): member for member in members}

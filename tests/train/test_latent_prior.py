@@ -1,0 +1,246 @@
+"""Training of a latent prior: pairs, two stages, resumed bit for bit, exported whole, errors in one line."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import files
+from safetensors.torch import load_file
+from training_runs import PROJECT, assert_same_run, log_lines, rewind
+
+from diffusion.latent_prior import SwinDiff
+from optics.simulation import Simulator
+from samplers.config import load_config
+from samplers.pipeline import DefocusDeblurPipeline
+from samplers.weights import load_latent_prior
+from train.latent_prior import main
+from train.latent_prior_config import LatentPriorConfig
+from train.restoration_loss import RestorationLoss
+from train.simulated_captures import open_captures
+from train.simulated_pairs import CropConfig, PairedParts, SimulatedPairs
+
+SMOKE = str(PROJECT / "configs" / "latent_prior" / "smoke.yaml")
+SMALL = {"channels": (32, 32), "blocks": (1, 1), "windows": (0, 4), "latent": 8, "encoder": 8, "steps": 2}
+
+
+def _settings(photos, folder, *overrides):
+    """The command line of a run of eight steps with checkpoints at steps 3, 6 and 8; later overrides win."""
+    return [
+        SMOKE, f"data.root={photos}", f"run.dir={folder}", "data.patch=24", "crops.first=[16]", "simulation.side=24",
+        "simulation.captures=6", "simulation.reuse=4", "simulation.largest_radius=1.5", "data.min_contrast=0",
+        "data.max_smoothness=null", "simulation.block_smoothness=null", "network.windows=[0,4]", "network.latent=8",
+        "network.encoder=8", "network.steps=2", "optim.batch=4", "optim.steps=8", "optim.warmup=2",
+        "run.log_every=2", "run.save_every=3", "run.probe_every=4", "run.panel_every=100", "probes=2", *overrides,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """A finished run of stage 1; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(_settings(photos, folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def second(photos, run, tmp_path_factory):
+    """A finished run of stage 2; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "second"
+    assert main(_settings(photos, folder, "stage=2", f"init={run / 'export'}")) == 0
+    return folder
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_resumed_run_ends_with_the_same_bits(run, second, photos, tmp_path, stage):
+    copy, whole = tmp_path / "copy", (run, second)[stage - 1]
+    # Checkpoints of steps 6 and 8 are kept; captures may be gone.
+    rewind(whole, copy, 6)
+    shutil.rmtree(copy / "captures")
+    extra = ["stage=2", f"init={run / 'export'}"] if stage == 2 else []
+    assert main(_settings(photos, copy, *extra)) == 0
+    assert_same_run(whole, copy)
+
+
+def test_each_stage_trains_its_own_encoder(run, second):
+    first, last = (load_latent_prior(folder / "export").state_dict() for folder in (run, second))
+    torch.manual_seed(0)
+    fresh = SwinDiff(**SMALL).half().float().state_dict()
+
+    def moved(before, after):
+        return {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+
+    assert moved(fresh, first) == {"pair_encoder", "backbone"}
+    assert moved(first, last) == {"capture_encoder", "latent_diffusion", "backbone"}
+
+
+def test_the_log_and_the_panels_say_how_good_restorations_are(run, second):
+    for folder, stage in ((run, 1), (second, 2)):
+        probes = [line for line in log_lines(folder) if "restoration/gain_db" in line]
+        assert [line["step"] for line in probes] == [4, 8]
+        assert all(("restoration/gain_db_sharp_prior" in probe) == (stage == 1) for probe in probes)
+        assert all(probe["restoration/worst_gain_db"] <= probe["restoration/gain_db"] for probe in probes)
+        assert [file.name for file in (folder / "panels").iterdir()] == ["restorations_00000008.png"]
+
+
+def test_the_export_is_the_average_in_half_precision(run):
+    assert files(run / "export") == [
+        "SHA256SUMS", "latent_prior", "latent_prior/config.json", "latent_prior/diffusion_pytorch_model.safetensors",
+    ]  # fmt: skip
+    network = load_latent_prior(run / "export")
+    state = torch.load(run / "checkpoints" / "step_00000008" / "custom_checkpoint_1.pkl", weights_only=False)
+    for ours, average in zip(network.parameters(), state["averages"][0], strict=True):
+        assert torch.equal(ours, average.half().float())
+    stored = load_file(run / "export" / "latent_prior" / "diffusion_pytorch_model.safetensors")
+    assert all(tensor.dtype == torch.float16 for tensor in stored.values())
+    assert network.config.stage == 1
+
+
+def test_with_a_pipeline_the_export_completes_it(photos, tmp_path):
+    from diffusion import VESDE, ScoreNetwork
+    from optics.defocus_map.network import DefocusMapNetwork
+
+    parts = ScoreNetwork(channels=(4,), blocks=1, embedding=4), VESDE(), DefocusMapNetwork((4, 8), (1, 1))
+    DefocusDeblurPipeline(*parts).save_pretrained(tmp_path / "old")
+    assert main(_settings(photos, tmp_path / "run", "optim.steps=1", f"pipeline={tmp_path / 'old'}")) == 0
+    new = DefocusDeblurPipeline.from_pretrained(tmp_path / "run" / "export")
+    assert new.latent_prior.config.stage == 1
+    for ours, theirs in zip(new.defocus_map.parameters(), parts[2].parameters(), strict=True):
+        assert torch.equal(ours, theirs.half().float())
+
+
+def _captures(photos, folder, **simulation):
+    overrides = ["data.patch=16", "simulation.side=24", "simulation.captures=3", "simulation.reuse=2"]
+    overrides += ["simulation.largest_radius=1.5", "simulation.block_smoothness=null", "data.max_smoothness=null"]
+    overrides += [f"simulation.{key}={value}" for key, value in simulation.items()]
+    config = load_config(LatentPriorConfig, None, [f"data.root={photos}", "run.dir=a", *overrides])
+    captures, _ = open_captures(config.data, config.simulation, 0, 4, Path(folder), report=str)
+    return captures, config
+
+
+def test_sharp_photos_are_those_that_captures_were_taken_of(photos, tmp_path, monkeypatch):
+    captures, _ = _captures(photos, tmp_path)
+    taken = []
+    take = Simulator.__call__
+
+    def remembered(self, photo, generator):
+        taken.append(take(self, photo, generator))
+        return taken[-1]
+
+    monkeypatch.setattr(Simulator, "__call__", remembered)
+    # Whether simulated now or kept from before.
+    for _ in range(2):
+        for number in range(3):
+            x, y = SimulatedPairs(captures).pair(number)
+            assert np.array_equal(x, np.rint(255 * taken[number].x.numpy()))
+            assert np.array_equal(y, np.rint(255 * taken[number].y.numpy()))
+    assert len(taken) == 3
+
+
+def test_parts_are_cut_alike_and_their_sides_follow_the_run(photos, tmp_path):
+    captures, config = _captures(photos, tmp_path)
+
+    class Twins:
+        """Pairs of which both are the same picture, distinct in every pixel."""
+
+        def draw(self, sample, rng):
+            picture = np.arange(3 * 24 * 24).reshape(3, 24, 24) % 251
+            return picture.astype(np.uint8), picture.astype(np.uint8)
+
+    options = {"steps": 10, "batch": 4, "prior_shape": (16, 8), "dropout": 0.5, "seed": 0}
+    config.data.patch = 24
+    parts = PairedParts(Twins(), config.data, CropConfig(first=[16, 20], until=0.5), **options)
+    sides = [parts[4 * step]["x"].shape[-1] for step in range(10)]
+    assert sides == [16, 16, 16, 20, 20, 24, 24, 24, 24, 24]
+    items = [parts[number] for number in range(40)]
+    assert all(torch.equal(item["x"], item["y"]) for item in items)
+    assert 5 < sum(float(item["keep"]) for item in items) < 35
+    assert torch.equal(parts[7]["noise"], items[7]["noise"])
+    # Captures are new every second sample, until there are all.
+    pairs, seen = SimulatedPairs(captures), set()
+    for number in range(5):
+        pairs.draw(number, np.random.default_rng(0))
+        seen.add(len(list((tmp_path / "training").glob("sharp_*.bin"))))
+    assert seen == {1, 2, 3}
+
+
+def test_the_expected_error_is_best_where_it_is_the_mean_error():
+    torch.manual_seed(0)
+    loss = RestorationLoss(SwinDiff(**SMALL), error_weight=1.0)
+    y = torch.zeros(1, 3, 16, 16)
+    x = torch.full_like(y, 0.2)
+    bias = loss.network.backbone.error[-1].bias
+    losses = []
+    for expected in (0.1, 0.2, 0.4):
+        with torch.no_grad():
+            # A fresh network answers e^-3.
+            bias.fill_(np.log(expected) + 3)
+        photo, prior, likelihood = loss(x, y, torch.ones(1, 1), torch.zeros(1, 16, 8))
+        losses.append(float(likelihood.detach()))
+        # log 2 b + e / b
+        assert losses[-1] == pytest.approx(np.log(2 * expected) + 0.2 / expected, abs=1e-3)
+        assert float(photo.detach()) == pytest.approx(0.2) and float(prior) == 0
+    assert losses[1] == min(losses)
+
+
+def test_the_prior_of_stage_2_is_trained_towards_that_of_stage_1():
+    torch.manual_seed(0)
+    loss = RestorationLoss(SwinDiff(**SMALL, stage=2), error_weight=1.0)
+    x, y = torch.rand(2, 2, 3, 16, 16)
+    network = loss.network
+    target = network.pair_prior(x, y).detach()
+    prior = network.prior(network.capture_encoder(y), network.latent_diffusion.noised(target, 2, torch.ones(2, 16, 8)))
+    _, distance, _ = loss(x, y, torch.ones(2, 1), torch.ones(2, 16, 8))
+    torch.testing.assert_close(distance, (prior - target).abs().mean((1, 2)))
+    distance.sum().backward()
+    assert network.latent_diffusion.widen.weight.grad.any() and network.capture_encoder.stem.weight.grad.any()
+    assert all(parameter.grad is None for parameter in network.pair_encoder.parameters())
+
+
+def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    rewind(run, copy, 6)
+    assert main(_settings(photos, copy, "prior_dropout=0.5")) == 2
+    assert "prior_dropout was 0.25 and is now 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "words"),
+    [
+        ("data.root=nowhere", 1, "nowhere: expected"),
+        ("prior_dropot=0.1", 2, "prior_dropout"),
+        ("network.blocks=[1]", 2, "network.blocks"),
+        ("network.channels=[32,40]", 2, "multiples of 32 where there is attention, got 40"),
+        ("pipeline=nowhere", 1, "nowhere: expected the folder of a saved pipeline"),
+        ("init=nowhere", 1, "nowhere: expected the folder of a saved pipeline"),
+        ("stage=2", 2, "init must be the export of a run of stage 1"),
+        ("crops.first=[32]", 2, "simulation.side must be at least the largest crop, 32, got 24"),
+        ("simulation.buried=0.1", 2, "simulation.buried must be 0"),
+    ],
+)
+def test_mistakes_are_one_line(photos, tmp_path, capsys, override, code, words):
+    assert main(_settings(photos, tmp_path / "run", override)) == code
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1 and words in errors and errors.startswith("train/latent_prior.py: ")
+
+
+def test_weights_of_another_size_or_a_later_stage_are_no_start(run, second, photos, tmp_path, capsys):
+    assert main(_settings(photos, tmp_path / "run", "network.steps=3", f"init={run / 'export'}")) == 1
+    assert "network.steps is 2 there and 3 here" in capsys.readouterr().err
+    assert main(_settings(photos, tmp_path / "run", f"init={second / 'export'}")) == 1
+    assert "expected a latent prior of stage 1, got one of stage 2" in capsys.readouterr().err
+
+
+def test_the_presets_are_what_they_say():
+    from dataclasses import asdict
+
+    for file in sorted((PROJECT / "configs" / "latent_prior").glob("*.yaml")):
+        config = load_config(LatentPriorConfig, file, ["data.root=a", "run.dir=b"])
+        with torch.device("meta"):
+            network = SwinDiff(**asdict(config.network))
+        count = sum(parameter.numel() for parameter in network.parameters())
+        if file.stem != "smoke":
+            assert f"# {count / 1e6:.1f} M parameters" in file.read_text()
+        if file.stem == "tiny":
+            assert count <= 3e6

@@ -1,0 +1,116 @@
+"""Trains a latent prior, Swin-Diff, on simulated captures of sharp photographs, in two stages.
+
+    accelerate launch train/latent_prior.py configs/latent_prior/tiny.yaml data.root=PHOTOS run.dir=runs/stage1
+    accelerate launch train/latent_prior.py configs/latent_prior/tiny.yaml data.root=PHOTOS run.dir=runs/stage2 stage=2
+    init=runs/stage1/export
+
+Settings are those of `train/latent_prior_config.py`: a YAML file of differences and any number of key=value
+overrides. Captures are simulated when they are first needed and kept in `run.dir/captures`, or in
+simulation.folder, which several runs may share. Run the same command again to resume, with the same settings:
+how often things are written may change, what is trained only with --allow-changes. When the run is complete,
+`run.dir/export` holds the averaged weights as `latent_prior/`; with pipeline=FOLDER it is a copy of that saved
+pipeline with this network, for `samplers/deblur.py --weights`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from train.command_line import run_training
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and trains; returns the exit code."""
+
+    def schema() -> type:
+        from train.latent_prior_config import LatentPriorConfig
+
+        return LatentPriorConfig
+
+    return run_training(
+        argv, script="train/latent_prior.py", description=__doc__, configs="configs/latent_prior/", schema=schema,
+        train=train,
+    )  # fmt: skip
+
+
+def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None:  # noqa: ANN001 - imported late
+    """Trains from the newest checkpoint, or from the start, to `optim.steps`.
+
+    Args:
+        config: A `LatentPriorConfig`.
+        dry_run: Prints settings and sizes, and stops.
+        allow_changes: Resumes a run although its settings were others.
+    """
+    from dataclasses import asdict
+    from functools import partial
+    from pathlib import Path
+
+    import torch
+    from omegaconf import OmegaConf
+
+    from diffusion.latent_prior import SwinDiff
+    from samplers.weights import checked_folder
+    from train.export import export_latent_prior
+    from train.initial_latent_prior import start_from
+    from train.loop import TrainingLoop
+    from train.restoration_loss import RestorationLoss
+    from train.restoration_probe import RestorationProbe
+    from train.simulated_captures import open_captures
+    from train.simulated_pairs import PairedParts, SimulatedPairs
+
+    run, optim = config.run, config.optim
+    loop = TrainingLoop(config, allow_changes=allow_changes)
+    accelerator = loop.accelerator
+    if config.pipeline is not None:
+        # Found out before the training rather than after.
+        checked_folder(config.pipeline)
+    folder = Path(config.simulation.folder or loop.run_dir / "captures")
+    with accelerator.main_process_first():
+        opened = open_captures(
+            config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print
+        )
+    training, held_out = (SimulatedPairs(captures) for captures in opened)
+    torch.manual_seed(run.seed)
+    network = SwinDiff(**asdict(config.network), stage=config.stage).to(memory_format=torch.channels_last)
+    parts = PairedParts(
+        training, config.data, config.crops, steps=optim.steps, batch=optim.batch, prior_shape=network.prior_shape,
+        dropout=config.prior_dropout if config.stage == 1 else 0.0, seed=run.seed,
+    )  # fmt: skip
+    if config.init is not None and not loop.resumes:
+        start_from(network, config.init)
+        accelerator.print(f"starting from {config.init}")
+    if dry_run:
+        accelerator.print(
+            f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
+            f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(opened[0].photos)} training and "
+            f"{len(opened[1].photos)} held-out photos; {loop.batch_in_words}"
+        )
+        return
+    if run.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    objective = RestorationLoss(network, config.error_weight)
+    if run.compile:
+        objective.compile()
+    objective = loop.start(network, objective)
+
+    def loss_of(batch: dict) -> torch.Tensor:
+        x, y = (batch[key].to(accelerator.device, memory_format=torch.channels_last) for key in ("x", "y"))
+        keep, noise = (batch[key].to(accelerator.device) for key in ("keep", "noise"))
+        return sum(part.mean() for part in objective(x, y, keep, noise))
+
+    probe = None
+    for step in loop.steps(parts, loss_of):
+        if step.logs:
+            loop.tracker.scalars(step.number, step.scalars)
+        probes, shows = step.due(run.probe_every), run.samples and step.due(run.panel_every)
+        if (probes or shows) and accelerator.is_main_process:
+            probe = probe or RestorationProbe(held_out, config.probes, accelerator.device)
+            with loop.averaged():
+                if probes:
+                    loop.tracker.scalars(step.number, probe.figures(network))
+                if shows:
+                    loop.tracker.picture(step.number, "restorations", probe.pictures(network, run.samples))
+    loop.finish(partial(export_latent_prior, network, pipeline=config.pipeline))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

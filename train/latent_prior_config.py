@@ -1,0 +1,101 @@
+"""Settings of `train/latent_prior.py`; YAML files in `configs/latent_prior/` hold the differences."""
+
+from dataclasses import dataclass, field
+
+from train.changes import changeable
+from train.config import AveragesConfig, OptimConfig, RunConfig
+from train.data_config import DataConfig
+from train.simulated_captures import SimulationConfig
+from train.simulated_pairs import CropConfig
+
+__all__ = ["LatentPriorConfig", "LatentPriorNetworkConfig"]
+
+
+@dataclass
+class LatentPriorNetworkConfig:
+    """Size of the network, and what of it is to be left out; see `diffusion.latent_prior.SwinDiff`."""
+
+    channels: list[int] = field(default_factory=lambda: [48, 96, 128])
+    blocks: list[int] = field(default_factory=lambda: [2, 4, 2])
+    windows: list[int] = field(default_factory=lambda: [0, 8, 4])
+    latent: int = 64
+    encoder: int = 48
+    steps: int = 8
+    prior: str = "diffusion"
+    channel_attention: bool = True
+
+    def __post_init__(self) -> None:
+        for key, least in (("channels", 1), ("blocks", 1), ("windows", 0)):
+            values = getattr(self, key)
+            if len(values) < 2 or len(values) != len(self.channels) or min(values) < least:
+                raise ValueError(
+                    f"network.{key} must be at least 2 numbers from {least}, as many as channels, got {values}"
+                )
+        narrow = [width for width, window in zip(self.channels, self.windows, strict=True) if window and width % 32]
+        if narrow:
+            raise ValueError(f"network.channels must be multiples of 32 where there is attention, got {narrow[0]}")
+        for key in ("latent", "encoder"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"network.{key} must be at least 1, got {getattr(self, key)}")
+        if self.prior not in ("diffusion", "regression"):
+            raise ValueError(f"network.prior must be diffusion or regression, got {self.prior}")
+        if not 1 <= self.steps <= 64:
+            raise ValueError(f"network.steps must be from 1 to 64, got {self.steps}")
+
+
+def _photos() -> DataConfig:
+    # As of a defocus map network, whose captures may be used again.
+    return DataConfig(patch=128, min_scale=0.4, full_size=0.2, max_smoothness=2.0, keep_rejected=0.02)
+
+
+@dataclass
+class LatentPriorConfig:
+    """Everything `train/latent_prior.py` can be told.
+
+    Attributes:
+        stage: 1, where the prior sees the sharp photo, or 2, where it is drawn from what the capture says.
+        init: Export of another run that the weights start from: that of stage 1 for stage 2.
+        data: Sharp photos; `patch` is the side of the parts of captures that are trained on at the end of the run.
+        crops: Sides of the parts before.
+        pipeline: A saved pipeline that the export completes with the network; null exports the network alone.
+        prior_dropout: Share of samples of stage 1 whose prior is left out, so that the network can do without.
+        error_weight: Weight of the likelihood of the expected error.
+        probes: Number of captures of held-out photos that the figures are taken on.
+        run: As of a score network; `panel_every` is for pictures, of `samples` captures, `probe_every` for figures.
+    """
+
+    stage: int = 1
+    init: str | None = None
+    data: DataConfig = field(default_factory=_photos)
+    crops: CropConfig = field(default_factory=CropConfig)
+    simulation: SimulationConfig = field(default_factory=lambda: SimulationConfig(buried=0.0))
+    network: LatentPriorNetworkConfig = field(default_factory=LatentPriorNetworkConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(batch=8, lr=8e-4))
+    averages: AveragesConfig = field(default_factory=AveragesConfig)
+    run: RunConfig = field(default_factory=lambda: RunConfig(samples=6))
+    pipeline: str | None = changeable(None)
+    prior_dropout: float = 0.25
+    error_weight: float = 0.02
+    probes: int = 32
+
+    def __post_init__(self) -> None:
+        def require(condition: bool, key: str, expectation: str) -> None:
+            if not condition:
+                raise ValueError(f"{key} must be {expectation}, got {getattr(self, key)}")
+
+        require(self.stage in (1, 2), "stage", "1 or 2")
+        if self.stage == 2 and self.init is None:
+            raise ValueError("init must be the export of a run of stage 1 for stage=2, got null")
+        require(0 <= self.prior_dropout <= 1, "prior_dropout", "in [0, 1]")
+        require(self.error_weight > 0, "error_weight", "positive")
+        require(self.probes >= 1, "probes", "at least 1")
+        if self.simulation.buried:
+            raise ValueError(
+                "simulation.buried must be 0 for a latent prior: what is buried in noise is not to be restored, got "
+                f"{self.simulation.buried}"
+            )
+        largest = max([*self.crops.first, self.data.patch])
+        if largest > self.simulation.side:
+            raise ValueError(
+                f"simulation.side must be at least the largest crop, {largest}, got {self.simulation.side}"
+            )

@@ -1,0 +1,69 @@
+"""What a latent prior is trained on: the sharp photo, its own error, and in stage 2 the prior of stage 1.
+
+    stage 1    |x_bar - x|
+    stage 2    |x_bar - x| + |z - z_1|       z_1 = E_1(x, y), no longer trained
+    both       w (log 2 b + e / b)           e = |x_bar - x|, mean over the colours of a pixel
+
+The first two are those of the relatives of Swin-Diff, see `diffusion/latent_prior/encoder.py`, all means of
+absolute values. The last is the negative log-likelihood of a Laplace distribution; e is held fixed in it and b
+has layers of its own, so that the estimate is where the first loss alone would have it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.latent_prior.swin_diff import SwinDiff
+
+__all__ = ["RestorationLoss"]
+
+
+class RestorationLoss(nn.Module):
+    """Network and loss as one module, so that data parallelism sees all that learns.
+
+    What a stage does not train has its gradients switched off: E_2 and the diffusion in stage 1, E_1 in stage 2.
+
+    Args:
+        network: The network, of either stage.
+        error_weight: w.
+    """
+
+    def __init__(self, network: SwinDiff, error_weight: float) -> None:
+        super().__init__()
+        self.network, self.error_weight = network, error_weight
+        idle = (network.pair_encoder,) if self.stage == 2 else (network.capture_encoder, network.latent_diffusion)
+        for part in idle:
+            part.requires_grad_(False)
+
+    @property
+    def stage(self) -> int:
+        """1 or 2."""
+        return self.network.config.stage
+
+    def forward(self, x: Tensor, y: Tensor, keep: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The parts of the loss of each sample.
+
+        Args:
+            x: Sharp photos in [-1, 1], shape (B, 3, H, W).
+            y: Captures in [-1, 1], same shape.
+            keep: 1 where the prior is kept, 0 where it is left out, shape (B, 1).
+            noise: Standard normal, shape (B, N, D).
+
+        Returns:
+            Loss of the photo, of the prior (0 in stage 1) and of its error (times its weight), shape (B,) each.
+        """
+        prior, prior_loss = self._prior(x, y, noise)
+        estimate = self.network.restore(y, prior * keep[:, :, None])
+        error = (estimate.x - x).abs()
+        fixed = error.detach().mean(1, keepdim=True)
+        likelihood = estimate.log_scale + 0.6931 + fixed * (-estimate.log_scale).exp()
+        return error.mean((1, 2, 3)), prior_loss, self.error_weight * likelihood.mean((1, 2, 3))
+
+    def _prior(self, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        network = self.network
+        if self.stage == 1:
+            return network.pair_prior(x, y), x.new_zeros(len(x))
+        with torch.no_grad():
+            target = network.pair_prior(x, y)
+        diffusion = network.latent_diffusion
+        prior = network.prior(network.capture_encoder(y), diffusion.noised(target, diffusion.steps, noise))
+        return prior, (prior - target).abs().mean((1, 2))
