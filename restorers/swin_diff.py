@@ -1,0 +1,106 @@
+"""Swin-Diff as a restorer: blind, of any size, tile by tile with the result of the whole photo.
+
+The network, its paper and what departs from it are in `diffusion/latent_prior/`. The prior is of the whole photo:
+features are made tile by tile and averaged over its 4 x 4 parts at once, then the prior is drawn. Given the
+prior, a pixel depends on its neighbourhood alone, and attention windows lie on a fixed grid; tiles start on that
+grid and carry a halo of the network's reach, so that nothing is blended.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion.latent_prior import Regression, SwinDiff
+
+__all__ = ["SwinDiffRestorer"]
+
+
+@dataclass(frozen=True)
+class SwinDiffRestorer:
+    """Restores captures without a map or a model of the blur.
+
+    Attributes:
+        network: Its device does the work; photos may live elsewhere.
+        tile: Side of the kept part of a tile in pixels, rounded up to the network's grid.
+        precision: `fp32`, or `bf16` for convolutions and attention in bfloat16.
+
+    Raises:
+        ValueError: If tile is not positive or precision unknown.
+    """
+
+    network: SwinDiff
+    tile: int = 1024
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.tile < 1:
+            raise ValueError(f"a tile must have at least 1 pixel, got {self.tile}")
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be fp32 or bf16, got {self.precision!r}")
+
+    def __call__(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Restores a capture.
+
+        Args:
+            y: In [0, 1], shape (1, 3, H, W).
+            generator: Source of the noise that the prior starts from; seed 0 if None.
+
+        Returns:
+            Photo in [0, 1], shape (1, 3, H, W).
+        """
+        return ((self.regress(2 * y - 1, generator).x + 1) / 2).clamp(0, 1)
+
+    @torch.no_grad()
+    def regress(self, y: Tensor, generator: torch.Generator | None = None) -> Regression:
+        """The estimate and its expected error in the units of the network.
+
+        Args:
+            y: Captures in [-1, 1], shape (B, 3, H, W).
+            generator: Source of the noise that the priors start from; seed 0 if None.
+        """
+        network, device = self.network, next(self.network.parameters()).device
+        x, log_scale = torch.empty_like(y), torch.empty_like(y[:, :1])
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            prior = network.drawn_prior(self._condition(y, device), len(y), generator)
+            for read, kept, place in self._tiles(y.shape[-2:], network.grid, network.receptive_field):
+                part = network.restore(y[..., *read].to(device, memory_format=torch.channels_last), prior)
+                x[..., *place] = part.x[..., *kept].to(x)
+                log_scale[..., *place] = part.log_scale[..., *kept].to(x)
+        return Regression(x, log_scale)
+
+    def _condition(self, y: Tensor, device: torch.device) -> Tensor | None:
+        """What the whole captures say, or None in stage 1."""
+        if self.network.config.stage == 1:
+            return None
+        encoder, stride = self.network.capture_encoder, self.network.capture_encoder.stride
+        features = None
+        for read, kept, place in self._tiles(y.shape[-2:], stride, encoder.reach):
+            part = encoder.features(y[..., *read].to(device, memory_format=torch.channels_last))
+            if features is None:
+                cells = (-(-length // stride) for length in y.shape[-2:])
+                features = part.new_empty(len(y), part.shape[1], *cells)
+            kept, place = (tuple(_cells(one, stride) for one in window) for window in (kept, place))
+            features[..., *place] = part[..., *kept]
+        return encoder.tokens(features)
+
+    def _tiles(self, size: tuple[int, int], grid: int, halo: int) -> Iterator[tuple[tuple[slice, slice], ...]]:
+        """For each tile, as rows and columns: what to read, what of it to keep, and where to put it."""
+        tile = -(-self.tile // grid) * grid
+        for rows in _windows(size[0], tile, halo):
+            for columns in _windows(size[1], tile, halo):
+                yield tuple(zip(rows, columns, strict=True))
+
+
+def _windows(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice, slice]]:
+    """One dimension of `_tiles`."""
+    for start in range(0, length, tile):
+        stop = min(start + tile, length)
+        first = max(start - halo, 0)
+        yield slice(first, min(stop + halo, length)), slice(start - first, stop - first), slice(start, stop)
+
+
+def _cells(pixels: slice, stride: int) -> slice:
+    """The cells of a range of pixels that starts on a cell and ends on one or with the photo."""
+    return slice(pixels.start // stride, -(-pixels.stop // stride))
