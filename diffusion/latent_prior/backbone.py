@@ -1,13 +1,13 @@
 """The regression Transformer: a U-shaped network from a capture and the tokens of its prior to the sharp photo.
 
-    x_bar = y + F(y, z),   log b = G(features of F)
+    x_bar = y + s F(y, z),   log b = G(features of F)
 
-b is the expected absolute error of x_bar at each pixel. A Transformer with dual-dimension self-attention into
-which the prior is fused at every level is of Swin-Diff; cross-attention from pixels to tokens and, at the
-coarsest level, scale and shift (FiLM) are as in HI-Diff, see `diffusion/latent_prior/encoder.py`. Ours are: pixels
-unshuffled by 2, so that there are no features of full size; 3x3 convolutions in place of feed-forward layers
-of 1x1, which suits processors without a graphics card and makes windows overlap in effect; scale and
-shift at all levels; no normalisation in convolutional blocks; and the error b.
+s is a constant, and b the expected absolute error of x_bar at each pixel. A Transformer with dual-dimension
+self-attention into which the prior is fused at every level is of Swin-Diff; cross-attention from pixels to
+tokens and, at the coarsest level, scale and shift (FiLM) are as in HI-Diff, see
+`diffusion/latent_prior/encoder.py`. Ours are: pixels unshuffled by 2, so that there are no features of full size;
+3x3 convolutions in place of feed-forward layers of 1x1, which suits processors without a graphics card and
+makes windows overlap in effect; scale and shift at all levels; a residual that starts small; and the error b.
 """
 
 import math
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.latent_prior.attention import CrossAttention, DualAttention
+from diffusion.latent_prior.attention import CrossAttention, DualAttention, PixelNorm
 
 __all__ = ["Fusion", "RegressionTransformer", "TokenHierarchy"]
 
 _LEAST_LOG_SCALE, _LARGEST_LOG_SCALE = -7.0, 1.0
 _FIRST_LOG_SCALE = -3.0  # [-1, 1] units
+_RESIDUAL_STD = 0.1  # [-1, 1] units; what blur takes from a photo is that small, and so are the first steps then
 
 
 class TokenHierarchy(nn.Module):
@@ -79,6 +80,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, channels: int, window: int, *, channel_attention: bool) -> None:
         super().__init__()
         self.attention = DualAttention(channels, window, channel_attention=channel_attention) if window else None
+        self.norm = PixelNorm()
         self.conv_in = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
@@ -87,7 +89,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.attention is not None:
             x = self.attention(x)
-        return x + self.conv_out(F.silu(self.conv_in(x)))
+        return x + self.conv_out(F.silu(self.conv_in(self.norm(x))))
 
 
 class RegressionTransformer(nn.Module):
@@ -179,7 +181,7 @@ class RegressionTransformer(nn.Module):
         for index in range(len(self.decoder) - 1, -1, -1):
             h = self.up[index](h) + skips[index]
             h = self._through(self.decoder[index], self.decoder_fusion[index](h, levels[index], levels[-1]))
-        residual = F.pixel_shuffle(self.head(h), 2)[..., :height, :width].float()
+        residual = _RESIDUAL_STD * F.pixel_shuffle(self.head(h), 2)[..., :height, :width].float()
         # Detached: the estimate stays where its own loss has its least value.
         log_scale = F.pixel_shuffle(self.error(h.detach()), 2)[..., :height, :width].float() + _FIRST_LOG_SCALE
         return y.float() + residual, log_scale.clamp(_LEAST_LOG_SCALE, _LARGEST_LOG_SCALE)
