@@ -35,7 +35,7 @@ from pathlib import Path
 from photos import PHOTO_SUFFIXES
 
 FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
-METHODS = ("score", "tv", "tv-bank")
+METHODS = ("score", "swin-diff", "tv", "tv-bank")
 PRESETS = ("fast", "balanced", "best")
 PSFS = ("auto", "disk", "disk-gaussian", "gaussian")
 MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
@@ -81,7 +81,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos, and key=value pairs")
     add("-o", "--output", required=True, metavar="DIR", help="folder of the results; made if needed")
-    add("--method", choices=METHODS, default="score", help="diffusion sampler, or total variation (no weights)")
+    add("--method", choices=METHODS, default="score", help="diffusion sampler, latent prior, or total variation")
     add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
@@ -157,9 +157,16 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
         raise UsageError(f"--psf: expected {', '.join(PSFS)} with --method tv-bank, got {arguments.psf}")
     if arguments.method != "score":
         got = f"expected {{}} with --method score, got --method {arguments.method}"
-        for name in ("weights", "preset", "tile", "map_estimator"):
+        alone = ("preset", "map_estimator", "defocus_map") if arguments.method == "swin-diff" else (
+            "weights", "preset", "tile", "map_estimator"
+        )  # fmt: skip
+        for name in alone:
             if getattr(arguments, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
+        if arguments.method == "swin-diff" and arguments.psf != "disk":
+            raise UsageError(f"--psf {arguments.psf}: {got.format('only')}")
+        if arguments.tile is not None and arguments.tile < 32:
+            raise UsageError(f"--tile: expected at least 32, got {arguments.tile}")
         if overrides:
             raise UsageError(f"{overrides[0]}: {got.format('settings only')}")
         if arguments.light == "linear":
@@ -254,11 +261,18 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     from samplers.config import load_config
     from samplers.map_estimators import best_estimator
     from samplers.pipeline import DefocusDeblurPipeline
-    from samplers.restoring import ScoreMethod, TVBankMethod, TVMethod
+    from samplers.restoring import ScoreMethod, SwinDiffMethod, TVBankMethod, TVMethod
     from samplers.settings import SamplerSettings, preset_file
+    from samplers.weights import load_latent_prior
 
     lens, noise_std = _lens(arguments), arguments.noise_std
     facts = {"method": arguments.method, "psf": arguments.psf, "light": arguments.light}
+    if arguments.method == "swin-diff":
+        weights, device = arguments.weights or "weights/small", _device(arguments.device)
+        network = load_latent_prior(weights).to(device)
+        facts = {"method": arguments.method, "weights": weights, "seed": arguments.seed}
+        method = SwinDiffMethod(network, tile=arguments.tile or 1024, noise_std=noise_std, seed=arguments.seed)
+        return method, device, facts
     if arguments.method != "score":
         classical = {"tv": TVMethod, "tv-bank": TVBankMethod}[arguments.method]
         return classical(lens=lens, noise_std=noise_std), _device(arguments.device), facts

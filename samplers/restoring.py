@@ -12,8 +12,10 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from diffusion.latent_prior import SwinDiff
 from optics import DISK, UNKNOWN, EvidenceEstimator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map import EdgeEstimator
+from restorers.swin_diff import SwinDiffRestorer
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
 from samplers.map_estimators import map_estimator as make_estimator
@@ -21,7 +23,7 @@ from samplers.pipeline import DefocusDeblurPipeline, Restoration
 from samplers.predictor_corrector import SamplerStep
 from samplers.settings import SamplerSettings
 
-__all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "TVBankMethod", "TVMethod"]
+__all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "SwinDiffMethod", "TVBankMethod", "TVMethod"]
 
 SMALLEST_TILE = 32
 
@@ -79,17 +81,17 @@ class ScoreMethod:
             FloatingPointError: If the result is not finite.
         """
 
-        def attempt(settings: SamplerSettings) -> Restoration:
+        def attempt(tile: int) -> Restoration:
             return self.pipeline(
                 image,
                 radius_map=radius_map,
-                settings=settings,
+                settings=replace(self.settings, tile=tile),
                 generator=torch.Generator().manual_seed(self.seed),
                 callback=callback,
                 **self.options,
             )
 
-        return self._in_memory(image, attempt)
+        return _in_tiles_that_fit(attempt, image, self.settings.tile)
 
     @torch.no_grad()
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,27 +104,52 @@ class ScoreMethod:
         known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
 
-        def attempt(settings: SamplerSettings) -> tuple[Tensor, Tensor]:
+        def attempt(tile: int) -> tuple[Tensor, Tensor]:
             network = self.pipeline.defocus_map
-            return make_estimator(self.options["map_estimator"], network, known, settings.tile)(image, noise_std)
+            return make_estimator(self.options["map_estimator"], network, known, tile)(image, noise_std)
 
-        return self._in_memory(image, attempt)
+        return _in_tiles_that_fit(attempt, image, self.settings.tile)
 
-    def _in_memory(self, image: Tensor, attempt: Callable[[SamplerSettings], Result]) -> Result:
-        """Halves the tiles until memory suffices."""
-        settings = self.settings
-        while True:
-            try:
-                return attempt(settings)
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-            # Outside the handler, where the exception no longer keeps the tensors of the attempt alive.
-            if settings.tile <= SMALLEST_TILE:
-                raise OutOfMemory(f"expected a photo that fits into memory in tiles of {SMALLEST_TILE} pixels")
-            if image.device.type == "cuda":
-                torch.cuda.empty_cache()
-            settings = replace(settings, tile=max(SMALLEST_TILE, min(settings.tile, max(image.shape[-2:])) // 2))
+
+class SwinDiffMethod:
+    """The latent prior's regression alone, which needs no model of the blur; a map is estimated for the record.
+
+    Args:
+        network: The latent prior, on the device that does the work.
+        tile: Side of its tiles in pixels.
+        noise_std: Noise of the capture, of full range, for the map; estimated if None.
+        seed: Of the noise that the prior starts from.
+    """
+
+    def __init__(self, network: SwinDiff, *, tile: int = 1024, noise_std: float | None = None, seed: int = 0) -> None:
+        self.network, self.tile, self.noise_std, self.seed = network, tile, noise_std, seed
+
+    @torch.no_grad()
+    def __call__(
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
+    ) -> Restoration:
+        """Restores a capture, with smaller tiles where memory does not suffice; a given map changes nothing.
+
+        Raises:
+            OutOfMemory: If it does not suffice for the smallest tiles.
+            FloatingPointError: If the result is not finite.
+        """
+        noise_std = estimate_noise_std(image) if self.noise_std is None else self.noise_std
+
+        def restore(tile: int) -> Restoration:
+            used, confidence = (radius_map, None) if radius_map is not None else self.estimate_map(image)
+            restored = SwinDiffRestorer(self.network, tile)(image, torch.Generator().manual_seed(self.seed))
+            return Restoration(restored, used, confidence, noise_std, 1)
+
+        result = _in_tiles_that_fit(restore, image, self.tile)
+        if not torch.isfinite(result.image).all():
+            raise FloatingPointError("the network produced undefined pixels")
+        return result
+
+    @torch.no_grad()
+    def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimates a map for the record, from the evidence of local spectra."""
+        return EvidenceEstimator()(image, self.noise_std)
 
 
 class TVMethod:
@@ -196,6 +223,22 @@ def _memory_explained() -> Iterator[None]:
         if not _out_of_memory(error):
             raise
         raise OutOfMemory("expected a photo that fits into memory") from error
+
+
+def _in_tiles_that_fit(attempt: Callable[[int], Result], image: Tensor, tile: int) -> Result:
+    """What an attempt gives in tiles of a side in pixels, halved as often as memory does not suffice."""
+    while True:
+        try:
+            return attempt(tile)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        # Outside the handler, where the exception no longer keeps the tensors of the attempt alive.
+        if tile <= SMALLEST_TILE:
+            raise OutOfMemory(f"expected a photo that fits into memory in tiles of {SMALLEST_TILE} pixels")
+        if image.device.type == "cuda":
+            torch.cuda.empty_cache()
+        tile = max(SMALLEST_TILE, min(tile, max(image.shape[-2:])) // 2)
 
 
 def _out_of_memory(error: Exception) -> bool:

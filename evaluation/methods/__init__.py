@@ -89,6 +89,7 @@ PEERS: dict[str, Maker] = {
 
 METHODS: dict[str, Maker] = {
     **PEERS,
+    "swin-diff": _lazy("ours", "swin_diff"),
     "score": _lazy("ours", "score"),
     "score-fast": _lazy("ours", "score", preset="fast"),
     "score-balanced": _lazy("ours", "score", preset="balanced"),

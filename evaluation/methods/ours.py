@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.methods import Method, Restored
+from evaluation.methods import Method, MethodUnavailable, Restored
 
 if TYPE_CHECKING:
     import torch
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from evaluation.captures import Capture
     from evaluation.settings import BenchmarkConfig
+    from restorers.swin_diff import SwinDiffRestorer
     from restorers.tv import TVDeconvolution
     from restorers.tv_bank import TVBank
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import SamplerSettings
 
-__all__ = ["identity", "score", "tv", "tv_bank"]
+__all__ = ["identity", "score", "swin_diff", "tv", "tv_bank"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ class _TVBank:
 
 
 @dataclass(frozen=True)
+class _SwinDiff:
+    restorer: SwinDiffRestorer
+    takes_map = False
+
+    def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
+        return Restored(self.restorer(capture.y, generator), None, 1)
+
+
+@dataclass(frozen=True)
 class _Score:
     pipeline: DefocusDeblurPipeline
     settings: SamplerSettings
@@ -94,6 +104,21 @@ def tv_bank(config: BenchmarkConfig, device: torch.device) -> Method:
     from restorers.tv_bank import TVBank
 
     return _TVBank(TVBank())
+
+
+def swin_diff(config: BenchmarkConfig, device: torch.device) -> Method:
+    """The latent prior's regression alone, see `restorers.swin_diff`.
+
+    Raises:
+        MethodUnavailable: If the weights have no latent prior.
+        WeightsError: If they cannot be used.
+    """
+    from restorers.swin_diff import SwinDiffRestorer
+    from samplers.weights import load_latent_prior, weights_folder
+
+    if not (weights_folder(config.weights) / "latent_prior").is_dir():
+        raise MethodUnavailable(f"needs weights with a latent_prior, got {config.weights} without")
+    return _SwinDiff(SwinDiffRestorer(load_latent_prior(config.weights).to(device)))
 
 
 def score(

@@ -1,8 +1,23 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 QUICK = ("steps=3", "corrector=false", "cg_iterations=2")
+
+
+@pytest.fixture(scope="session")
+def saved_prior(tmp_path_factory):
+    """A folder that holds a small latent prior of random parameters and nothing else; not to be changed."""
+    from diffusion.latent_prior import SwinDiff
+
+    torch.manual_seed(0)
+    prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 4), latent=8, encoder=8, steps=3, stage=2)
+    for parameter in prior.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    folder = tmp_path_factory.mktemp("weights") / "prior"
+    prior.save_pretrained(folder / "latent_prior")
+    return folder
 
 
 @pytest.fixture

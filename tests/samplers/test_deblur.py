@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from command_line import files, outputs
 from PIL import Image
 
 import samplers.deblur
 from optics import PSF_SOFTNESS, defocus_psf
 from photos import read, read_map, write_map
+from restorers.swin_diff import SwinDiffRestorer
 from samplers.deblur import main
 from samplers.settings import PRESETS
+from samplers.weights import load_latent_prior
 
 SCRIPT = Path(samplers.deblur.__file__)
 QUICK = ("steps=3", "corrector=false", "cg_iterations=2")
@@ -176,6 +179,23 @@ def test_the_preset_decides_the_evaluations(deblur, photo, out):
 def test_tv_needs_no_weights(deblur, photo, out, method):
     code, output, errors = deblur(photo, "--method", method)
     assert (code, errors, len(output)) == (0, [], 5)
+
+
+def test_swin_diff_restores_by_the_latent_prior_alone(deblur, photo, out, saved_prior, codes):
+    method = ("--method", "swin-diff")
+    code, output, errors = deblur(photo, *method, weights=saved_prior, settings=())
+    assert (code, errors, len(output)) == (0, [], 3)
+    y = torch.from_numpy(codes / 255).float().permute(2, 0, 1)[None]
+    expected = SwinDiffRestorer(load_latent_prior(saved_prior))(y)[0].permute(1, 2, 0).numpy()
+    written = np.asarray(Image.open(out / "cat.png"))
+    assert (written != np.rint(255 * expected)).mean() < 0.01
+    assert not np.array_equal(written, codes)
+    # Tiles are for memory alone; a seed is for the prior.
+    for options, same in ((("--tile", "32"), True), (("--seed", "1"), False)):
+        assert deblur(photo, *method, *options, "--overwrite", weights=saved_prior, settings=())[0] == 0
+        different = (np.asarray(Image.open(out / "cat.png")) != written).mean()
+        # Of pixels half-way between two codes, a few are rounded the other way.
+        assert different < 0.01 if same else different > 0.1
 
 
 def test_progress_goes_to_the_error_output(saved_pipeline, photo, out, capfd):

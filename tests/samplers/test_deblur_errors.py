@@ -36,6 +36,21 @@ def test_what_tv_would_ignore_is_refused(deblur, photo, out, method, options):
     assert files(out) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--preset", "best"), ("--defocus-map", "map.tif"), ("--psf", "gaussian"), ("--light", "linear"), ("steps=4",)],
+)
+def test_what_swin_diff_would_ignore_is_refused(deblur, photo, out, saved_prior, options):
+    result = deblur(photo, "--method", "swin-diff", *options, weights=saved_prior, settings=())
+    fails(result, 2, options[0], "--method score", "--method swin-diff")
+    assert files(out) == []
+
+
+def test_swin_diff_needs_weights_with_a_latent_prior(deblur, photo, out, saved_pipeline):
+    result = deblur(photo, "--method", "swin-diff", weights=saved_pipeline, settings=())
+    fails(result, 2, saved_pipeline, "expected a folder latent_prior with a latent prior, got none")
+
+
 def bad_photos(folder, codes):
     Image.fromarray(codes).save(folder / "whole.jpg")
     content = (folder / "whole.jpg").read_bytes()

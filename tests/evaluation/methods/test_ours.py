@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from evaluation.methods.ours import identity, score, tv, tv_bank
+from diffusion.latent_prior import SwinDiff
+from evaluation.methods import MethodUnavailable
+from evaluation.methods.ours import identity, score, swin_diff, tv, tv_bank
 from evaluation.metrics import psnr
 from optics import DISK, UNKNOWN
 from optics.defocus_map import EdgeEstimator
+from restorers.swin_diff import SwinDiffRestorer
 from samplers.pipeline import DefocusDeblurPipeline
 from samplers.settings import SamplerSettings
 
@@ -34,6 +37,22 @@ def test_the_bank_is_blind_by_its_own_map(varying, generator):
     radius_map, _ = EdgeEstimator()(varying.y)
     assert torch.equal(result.radius_map, radius_map) and radius_map.max() > 0
     assert psnr(result.image, varying.x) > psnr(varying.y, varying.x)
+
+
+def test_swin_diff_is_the_restorer_and_takes_no_map(tiny, varying, tmp_path):
+    with pytest.raises(MethodUnavailable, match="needs weights with a latent_prior"):
+        swin_diff(tiny, CPU)
+    torch.manual_seed(0)
+    network = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 0), latent=8, encoder=8, steps=2, stage=2)
+    for parameter in network.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape)
+    network.save_pretrained(tmp_path / "latent_prior")
+    tiny.weights = str(tmp_path)
+    method = swin_diff(tiny, CPU)
+    result = method(varying, None, torch.Generator().manual_seed(1))
+    expected = SwinDiffRestorer(network.eval())(varying.y, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(result.image, expected, atol=1e-5, rtol=0)
+    assert result.evaluations == 1 and not method.takes_map
 
 
 @pytest.mark.parametrize("true_map", [True, False])
