@@ -14,7 +14,7 @@ def saved_prior(tmp_path_factory):
     torch.manual_seed(0)
     prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 4), latent=8, encoder=8, steps=3, stage=2)
     for parameter in prior.parameters():
-        parameter.data += 0.02 * torch.randn(parameter.shape)
+        parameter.data += 0.07 * torch.randn(parameter.shape)
     folder = tmp_path_factory.mktemp("weights") / "prior"
     prior.save_pretrained(folder / "latent_prior")
     return folder

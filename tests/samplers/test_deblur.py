@@ -195,7 +195,7 @@ def test_swin_diff_restores_by_the_latent_prior_alone(deblur, photo, out, saved_
         assert deblur(photo, *method, *options, "--overwrite", weights=saved_prior, settings=())[0] == 0
         different = (np.asarray(Image.open(out / "cat.png")) != written).mean()
         # Of pixels half-way between two codes, a few are rounded the other way.
-        assert different < 0.01 if same else different > 0.1
+        assert different < 0.01 if same else different > 0.02
 
 
 def test_progress_goes_to_the_error_output(saved_pipeline, photo, out, capfd):
