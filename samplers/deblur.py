@@ -90,6 +90,7 @@ def _parser() -> Parser:
     add("--mask", metavar="FILE", help="picture of one photo's size: white is restored, black is kept, grey in part")
     mixing = "share of the restoration in the result, 0 to 1 (default: 1); the setting strength= is another thing"
     add("--strength", type=_share, default=1.0, metavar="X", help=mixing)
+    add("--latent-prior", choices=("on", "off"), help="whether it starts and guides (default: where weights have one)")
     add("--psf", default="auto", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: auto)")
     add("--psf-grid", type=_grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
     add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
@@ -157,9 +158,8 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
         raise UsageError(f"--psf: expected {', '.join(PSFS)} with --method tv-bank, got {arguments.psf}")
     if arguments.method != "score":
         got = f"expected {{}} with --method score, got --method {arguments.method}"
-        alone = ("preset", "map_estimator", "defocus_map") if arguments.method == "swin-diff" else (
-            "weights", "preset", "tile", "map_estimator"
-        )  # fmt: skip
+        alone = ("preset", "map_estimator", "latent_prior")
+        alone += ("defocus_map",) if arguments.method == "swin-diff" else ("weights", "tile")
         for name in alone:
             if getattr(arguments, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
@@ -279,9 +279,12 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
 
     preset, weights = arguments.preset or "balanced", arguments.weights or "weights/small"
     tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]
-    settings = load_config(SamplerSettings, preset_file(preset), [*overrides, *tile])
+    prior = [] if arguments.latent_prior is None else [f"latent_prior={arguments.latent_prior}"]
+    settings = load_config(SamplerSettings, preset_file(preset), [*overrides, *tile, *prior])
     device = _device(arguments.device)
     pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
+    if settings.latent_prior == "on" and pipeline.latent_prior is None:
+        raise UsageError(f"--latent-prior on: expected weights with a latent_prior, got {weights} without")
     estimator = arguments.map_estimator or best_estimator(pipeline.defocus_map)
     if estimator in ("fused", "learned") and pipeline.defocus_map is None:
         raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")

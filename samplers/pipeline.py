@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
 from diffusion.latent_prior import SwinDiff
-from optics import DISK, UNKNOWN, Lens, UnknownLens, estimate_noise_std
+from optics import DISK, UNKNOWN, DefocusOperator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
-from samplers.guidance import ProximalGuidance
+from restorers.swin_diff import SwinDiffRestorer
+from samplers.guidance import ProximalGuidance, SecondEstimate
 from samplers.map_estimators import map_estimator as make_estimator
 from samplers.predictor_corrector import SamplerStep, start_state
 from samplers.settings import SamplerSettings
@@ -114,11 +116,13 @@ class DefocusDeblurPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, or the estimator is
-                unknown or missing in the pipeline.
+                unknown or missing in the pipeline, or so is the latent prior that the settings ask for.
             FloatingPointError: If the result is not finite.
         """
         _check_capture(image, radius_map)
         settings = settings or SamplerSettings()
+        if settings.latent_prior == "on" and self.latent_prior is None:
+            raise ValueError("latent_prior=on: expected a pipeline with a latent_prior, got one without")
         generator = generator or torch.Generator().manual_seed(0)
         confidence, known = None, lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
@@ -144,9 +148,11 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             2 * variance.sqrt(),
             strength=settings.strength,
             iterations=settings.cg_iterations,
+            second=self._regression(y, operator, settings, generator),
         )
+        start = operator.extend(y) if denoiser.second is None else denoiser.second.x
         sampler = settings.sampler()
-        x_t = start_state(self.sde, operator.extend(y), sampler.sigmas[0], generator, settings.temperature)
+        x_t = start_state(self.sde, start, sampler.sigmas[0], generator, settings.temperature)
         x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=callback))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
@@ -156,6 +162,19 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             share = share * trusted_share(radius_map.to(image), confidence.to(image), settings.trust)
         restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), share)
         return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations, lens)
+
+
+    def _regression(
+        self, y: Tensor, operator: DefocusOperator, settings: SamplerSettings, generator: torch.Generator
+    ) -> SecondEstimate | None:
+        """What the latent prior makes of the capture in [-1, 1], on the operator's canvas; None without one."""
+        if self.latent_prior is None or settings.latent_prior == "off":
+            return None
+        estimate = SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision).regress(y, generator)
+        precision = 1 / (settings.latent_prior_variance * estimate.variance)
+        # Of the margin, which the capture has never seen, it says nothing.
+        precision = F.pad(precision, 4 * [operator.margin])
+        return SecondEstimate(operator.extend(estimate.x.clamp(-1, 1)), precision, settings.latent_prior_fade)
 
 
 def _check_capture(image: Tensor, radius_map: Tensor | None) -> None:

@@ -43,6 +43,10 @@ class SamplerSettings:
         model_error: How far the model of the blur is off, as an error of the radius relative to it, see
             `optics.model_error`; 0 where map and PSF are exact and no light is clipped, as in simulations.
         trust: Weights of `samplers.trust`: how far a result is believed where the map was estimated; null for all.
+        latent_prior: Whether the regression of the pipeline's `latent_prior` is the start and a second estimate beside
+            the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
+        latent_prior_variance: Factor of the variance that the regression gives its own error.
+        latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
         precision: `fp32` or `bf16`, of the network.
         tile: Side of the network's tiles in pixels.
     """
@@ -63,6 +67,9 @@ class SamplerSettings:
     least_noise: float = 0.008
     model_error: float = 0.4
     trust: list[float] | None = field(default_factory=lambda: [-1.31, 1.0, 0.81])
+    latent_prior: str = "auto"
+    latent_prior_variance: float = 1.0
+    latent_prior_fade: float = 0.0
     precision: str = "fp32"
     tile: int = 1024
 
@@ -73,6 +80,11 @@ class SamplerSettings:
 
         known = self.trust is None or len(self.trust) == 3 and all(math.isfinite(value) for value in self.trust)
         require(known, "trust", "null or 3 finite numbers")
+        # YAML takes on and off for truth values, and the type of the field makes words of them again.
+        self.latent_prior = {"True": "on", "False": "off"}.get(self.latent_prior, self.latent_prior)
+        require(self.latent_prior in ("on", "off", "auto"), "latent_prior", "on, off or auto")
+        require(self.latent_prior_variance > 0, "latent_prior_variance", "positive")
+        require(self.latent_prior_fade >= 0, "latent_prior_fade", "non-negative")
         require(self.steps >= 2, "steps", "at least 2")
         require(0 < self.sigma_end < self.sigma_start, "sigma_end", f"in (0, sigma_start={self.sigma_start})")
         require(self.sigma_start <= 3, "sigma_start", "at most 3, the largest noise level of training")

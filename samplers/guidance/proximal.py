@@ -6,12 +6,15 @@ p(x_0 | x_t) = N(D, v I), then the posterior mean given the capture y = A x_0 + 
     argmin_x ||W^1/2 (y - A x)||^2 / sigma_n^2 + ||x - D||^2 / v
 
 solved for the increment d = x - D by conjugate gradients: (A^T W A + rho) d = A^T W (y - A D),
-rho = sigma_n^2 / v. The same step is the data step of half-quadratic splitting in Zhu et al.,
+rho = sigma_n^2 / v. A second estimate x_bar with errors of variance u, independent of those of D, makes the
+prior N(m, 1 / (1 / v + 1 / u)), m the mean of both weighted by 1 / v and 1 / u, pixel by pixel; m takes the place
+of D and the new variance that of v. The same step is the data step of half-quadratic splitting in Zhu et al.,
 "Denoising Diffusion Models for Plug-and-Play Image Restoration", CVPRW 2023
 (https://arxiv.org/abs/2305.08995); reading it as E[x_0 | x_t, y] lets every sampler use it.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -20,7 +23,7 @@ from torch import Tensor
 from diffusion import Denoiser
 from optics.conjugate_gradient import conjugate_gradient
 
-__all__ = ["ForwardModel", "ProximalGuidance"]
+__all__ = ["ForwardModel", "ProximalGuidance", "SecondEstimate"]
 
 
 class LinearOperator(Protocol):
@@ -36,6 +39,27 @@ class ForwardModel(Protocol):
 
     def linearize(self, x: Tensor) -> tuple[Tensor, LinearOperator]:
         """The prediction of the capture at x, and the derivative there."""
+
+
+@dataclass(frozen=True)
+class SecondEstimate:
+    """An estimate of the photo beside the denoiser's, as a regression gives it.
+
+    Attributes:
+        x: On the canvas, in [-1, 1] units, shape (B, C, H, W).
+        precision: 1 / u, at least 0, shape (B, 1 or C, H, W) on the canvas; 0 where nothing is known.
+        fade: Noise level in VE units below which it counts less: u is taken times 1 + (fade / sigma)^2, for both
+            estimates come from one capture, and what they have in common is the more of the error the less noise
+            there is. 0 keeps it.
+    """
+
+    x: Tensor
+    precision: Tensor
+    fade: float = 0.0
+
+    def precision_at(self, sigma: Tensor) -> Tensor:
+        """1 / u at the noise level sigma (VE units), shape of the precision."""
+        return self.precision / (1 + (self.fade / sigma).square())
 
 
 class ProximalGuidance(Denoiser):
@@ -55,6 +79,7 @@ class ProximalGuidance(Denoiser):
         strength: lambda; smaller trusts the capture more.
         photo_std: s_d in [-1, 1] units.
         iterations: Bound of the solver's iterations; the number used grows with the noise level.
+        second: An estimate beside the denoiser's, or None.
     """
 
     def __init__(
@@ -67,6 +92,7 @@ class ProximalGuidance(Denoiser):
         strength: float = 0.5,
         photo_std: float = 0.5,
         iterations: int = 16,
+        second: SecondEstimate | None = None,
     ) -> None:
         super().__init__()
         self.denoiser, self.sde = denoiser, denoiser.sde
@@ -76,6 +102,7 @@ class ProximalGuidance(Denoiser):
         self.noise_variance = noise_variance.min()
         self.weight = self.noise_variance / noise_variance
         self.strength, self.photo_std, self.iterations = strength, photo_std, iterations
+        self.second = second
         self._increment: Tensor | None = None
 
     def prior_variance(self, sigma: Tensor) -> Tensor:
@@ -85,13 +112,19 @@ class ProximalGuidance(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate = self.denoiser(x_t, t)
         sigma = self.sde.sigma_ve(t)
-        rho = self.noise_variance / self.prior_variance(sigma)
+        precision = 1 / self.prior_variance(sigma)
+        if self.second is not None:
+            # The mean of two estimates as one of them and a share of the difference.
+            added = self.second.precision_at(sigma)
+            precision = precision + added
+            estimate = estimate + added / precision * (self.second.x - estimate)
+        rho = self.noise_variance * precision
         prediction, derivative = self.model.linearize(estimate)
         self._increment = conjugate_gradient(
             lambda d: derivative.adjoint(self.weight * derivative(d)) + rho * d,
             derivative.adjoint(self.weight * (self.y - prediction)),
             torch.zeros_like(estimate) if self._increment is None else self._increment,
-            iterations=self._iterations_at(rho),
+            iterations=self._iterations_at(rho.min()),
         )
         return estimate + self._increment
 

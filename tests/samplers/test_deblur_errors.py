@@ -46,6 +46,12 @@ def test_what_swin_diff_would_ignore_is_refused(deblur, photo, out, saved_prior,
     assert files(out) == []
 
 
+def test_a_latent_prior_that_is_asked_for_must_be_there(deblur, photo, saved_pipeline):
+    fails(deblur(photo, "--latent-prior", "on"), 2, "--latent-prior on", saved_pipeline, "without")
+    assert deblur(photo, "--latent-prior", "off")[0] == 0
+    fails(deblur(photo, "--method", "swin-diff", "--latent-prior", "on", settings=()), 2, "--method score")
+
+
 def test_swin_diff_needs_weights_with_a_latent_prior(deblur, photo, out, saved_pipeline):
     result = deblur(photo, "--method", "swin-diff", weights=saved_pipeline, settings=())
     fails(result, 2, saved_pipeline, "expected a folder latent_prior with a latent prior, got none")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
+from diffusion.latent_prior import SwinDiff
 from optics import DISK, DefocusOperator
 from samplers import DefocusDeblurPipeline, SamplerSettings
 
@@ -44,6 +45,40 @@ def test_pixels_without_blur_stay_as_taken(pipeline, photo):
     result = pipeline(photo, radius_map=radius_map, settings=SamplerSettings(**FEW))
     assert torch.equal(result.image[..., :20], photo[..., :20])
     assert not torch.equal(result.image[..., 20:], photo[..., 20:])
+
+
+def _certain_prior(shift):
+    """A latent prior that adds a constant to captures in [-1, 1] and is as sure of it as it can be."""
+    prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 0), latent=8, encoder=8, steps=2)
+    with torch.no_grad():
+        prior.backbone.head.bias.fill_(10 * shift)
+        prior.backbone.error[-1].bias.fill_(-100)
+    return prior
+
+
+def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipeline, photo):
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 10.0}
+    # In [0, 1] units the shift is half as large.
+    expected = (photo + 0.05).clamp(0, 1)
+    results = [with_prior(photo, **options, settings=SamplerSettings(**FEW, latent_prior=c)) for c in ("on", "auto")]
+    for result in results:
+        torch.testing.assert_close(result.image, expected, atol=2e-3, rtol=0)
+    doubting = SamplerSettings(**FEW, latent_prior_variance=1e8)
+    assert (with_prior(photo, **options, settings=doubting).image - expected).abs().mean() > 0.02
+
+
+def test_without_its_latent_prior_a_pipeline_is_as_before(pipeline, photo):
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0)}
+    off = SamplerSettings(**FEW, latent_prior="off")
+    plain = pipeline(photo, **options, settings=SamplerSettings(**FEW))
+    assert torch.equal(with_prior(photo, **options, settings=off).image, plain.image)
+    # The start matters, even if the regression has no weight.
+    doubting = SamplerSettings(**FEW, latent_prior_variance=1e12)
+    assert not torch.equal(with_prior(photo, **options, settings=doubting).image, plain.image)
+    with pytest.raises(ValueError, match="latent_prior=on: expected a pipeline with a latent_prior"):
+        pipeline(photo, **options, settings=SamplerSettings(**FEW, latent_prior="on"))
 
 
 def test_the_models_error_makes_the_capture_weigh_less(photo):

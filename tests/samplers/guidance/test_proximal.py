@@ -6,7 +6,7 @@ from oracles import GaussianDenoiser, dense_matrix, linear_posterior, smooth_cov
 
 from diffusion import VESDE, VPSDE, Denoiser, SubVPSDE
 from optics import DefocusOperator, LinearLightDefocus
-from samplers.guidance import ProximalGuidance
+from samplers.guidance import ProximalGuidance, SecondEstimate
 from samplers.predictor_corrector import start_state
 from samplers.settings import SamplerSettings
 
@@ -76,6 +76,40 @@ def test_exact_for_white_photos_and_linear_blur(operator, matrix, sde, sigma, no
     torch.testing.assert_close(_converged(guidance, x_t, t).double(), expected, rtol=0, atol=2e-3 * sigma)
     # The capture does make a difference.
     assert (expected - prior(x_t, t)).abs().max() > 0.2 * min(sigma, PHOTO_STD)
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.3, 2.0])
+@pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
+def test_exact_with_a_second_estimate_of_errors_known_pixel_by_pixel(operator, matrix, sde, sigma):
+    x_0, y = _capture(operator, NOISE_STD)
+    error_std = 0.05 + 0.3 * torch.rand(x_0.shape, generator=torch.Generator().manual_seed(5))
+    x = x_0 + error_std * _random(x_0.shape, 6)
+    known = torch.ones(x_0.shape, dtype=torch.bool)
+    known[..., :3, :] = False
+    prior = _white(sde, operator)
+    # One more measurement of every pixel that is known.
+    posterior = linear_posterior(
+        prior.mean.double(), prior.covariance.double(),
+        torch.cat([matrix, torch.eye(x_0.numel()).double()[known.flatten()]]),
+        torch.cat([y.flatten(), x[known]]),
+        torch.cat([torch.full((y.numel(),), NOISE_STD**2), error_std[known].square()]).double(),
+    )  # fmt: skip
+    exact = GaussianDenoiser(sde, *posterior)
+    x_t, t = _state(sde, x_0, sigma)
+    second = SecondEstimate(x, known / error_std.square())
+    guidance = ProximalGuidance(
+        prior, operator, y, NOISE_STD, strength=1.0, photo_std=PHOTO_STD, second=second
+    )
+    expected = exact(x_t.double(), t.double())
+    torch.testing.assert_close(_converged(guidance, x_t, t).double(), expected, rtol=0, atol=2e-3 * sigma)
+    without = ProximalGuidance(prior, operator, y, NOISE_STD, strength=1.0, photo_std=PHOTO_STD)
+    assert (expected - _converged(without, x_t, t)).abs().max() > 0.2 * min(sigma, 0.1)
+
+
+def test_a_second_estimate_fades_with_the_noise():
+    second = SecondEstimate(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 8.0), fade=0.1)
+    for sigma, share in ((0.1, 1 / 2), (0.2, 4 / 5), (0.05, 1 / 5)):
+        torch.testing.assert_close(second.precision_at(torch.tensor(sigma)), torch.full((1, 1, 2, 2), 8.0 * share))
 
 
 class _Compared(Denoiser):
