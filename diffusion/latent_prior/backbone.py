@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.latent_prior.attention import CrossAttention, DualAttention, PixelNorm
+from diffusion.latent_prior.details import DETAIL_CHANNELS, DETAIL_REACH, colours_and_details
 
 __all__ = ["Fusion", "RegressionTransformer", "TokenHierarchy"]
 
@@ -127,7 +128,7 @@ class RegressionTransformer(nn.Module):
 
         sizes = list(zip(channels, blocks, windows, strict=True))
         self.hierarchy = TokenHierarchy(tokens, latent, len(channels))
-        self.stem = nn.Conv2d(12, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(4 * DETAIL_CHANNELS, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(level(*size) for size in sizes)
         self.encoder_fusion = fusions(len(channels))
         self.decoder = nn.ModuleList(level(*size) for size in sizes[:-1])
@@ -150,8 +151,8 @@ class RegressionTransformer(nn.Module):
     @property
     def reach(self) -> int:
         """Distance in pixels beyond which a pixel cannot influence another, but for the prior; a multiple of `grid`."""
-        # Stem and heads, then two convolutions a block and all of a window; strided 2x2 layers add a coarse pixel.
-        reach = 2 * 3 + 2 ** len(self.channels) - 1
+        # Details, stem and heads, then two convolutions a block and all of a window; strided 2x2 layers add a pixel.
+        reach = DETAIL_REACH + 2 * 3 + 2 ** len(self.channels) - 1
         for level, (depth, window) in enumerate(zip(self.depths, self.windows, strict=True)):
             passes = 1 if level == len(self.channels) - 1 else 2
             reach += passes * (2 * depth + max(window - 1, 0)) * 2 ** (level + 1)
@@ -171,7 +172,7 @@ class RegressionTransformer(nn.Module):
         height, width = y.shape[-2:]
         levels = self.hierarchy(z)
         # Edge values beyond the border: reflection would need photos larger than the padding.
-        padded = F.pad(y, (0, -width % self.grid, 0, -height % self.grid), mode="replicate")
+        padded = F.pad(colours_and_details(y), (0, -width % self.grid, 0, -height % self.grid), mode="replicate")
         h = self.stem(F.pixel_unshuffle(padded, 2))
         skips = []
         for index, (blocks, fusion) in enumerate(zip(self.encoder, self.encoder_fusion, strict=True)):

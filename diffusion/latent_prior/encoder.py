@@ -8,13 +8,17 @@ in the abstract and follows the close relative
     Chen et al., Hierarchical Integration Diffusion Model for Realistic Image Deblurring, NeurIPS 2023,
     https://arxiv.org/abs/2305.12966
 
-in the 4-fold unshuffling, the average over 4 x 4 parts of the photo and the MLP-Mixer after it. Features of
-half that resolution before the average, and tokens that are standardised, so that noise of unit strength
-says nothing about them, are our choice.
+in the 4-fold unshuffling, the average over 4 x 4 parts of the photo and the MLP-Mixer after it. Details beside
+the colours, features of half that resolution before the average, and tokens that are standardised, so that
+noise of unit strength says nothing about them, are our choice.
 """
+
+import torch
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from diffusion.latent_prior.details import DETAIL_CHANNELS, DETAIL_REACH, colours_and_details
 
 __all__ = ["PARTS", "LatentEncoder", "MixerBlock"]
 
@@ -52,12 +56,13 @@ class LatentEncoder(nn.Module):
     """
 
     stride = _STRIDE
-    reach = 4 * (1 + 2 + 2) + 8 * 2 + 4
+    # Two blocks before the stride and one after it, two convolutions each; rounded up to a multiple of the stride.
+    reach = 8 * -(-(DETAIL_REACH + 4 * 4 + 8 * 2 + 8) // 8)
     """Pixels beyond which nothing has a say in a feature."""
 
     def __init__(self, pictures: int, width: int, latent: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(16 * 3 * pictures, width, 3, padding=1)
+        self.stem = nn.Conv2d(16 * DETAIL_CHANNELS * pictures, width, 1)
         self.fine = nn.ModuleList(_Residual(width) for _ in range(2))
         self.down = nn.Conv2d(width, width, 2, stride=2)
         self.coarse = _Residual(width)
@@ -67,6 +72,7 @@ class LatentEncoder(nn.Module):
     def features(self, pictures: Tensor) -> Tensor:
         """Features in cells of 8 x 8 px: (B, 3 P, H, W) in [-1, 1] -> (B, C, ceil(H / 8), ceil(W / 8))."""
         height, width = pictures.shape[-2:]
+        pictures = torch.cat([colours_and_details(one) for one in pictures.split(3, dim=1)], dim=1)
         pictures = F.pad(pictures, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
         h = F.relu(self.stem(F.pixel_unshuffle(pictures, 4)))
         for block in self.fine:

@@ -1,0 +1,41 @@
+"""What a network is shown of a picture: its colours, and its details enlarged.
+
+Blur and what it took away show in the finest details, however faint; arithmetic in bfloat16, which
+resolves 1 / 256 of a value, loses them beside the colours. With h = y - mean of 5 x 5 px and s its root mean
+square over colours and 17 x 17 px, a network sees
+
+    y,  h / 0.1,  h / s,  log s
+
+computed in float32. That is our choice; networks of pairs are given the colours alone.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["DETAIL_CHANNELS", "DETAIL_REACH", "colours_and_details"]
+
+DETAIL_CHANNELS = 10
+"""Channels of one RGB picture."""
+
+_DETAIL, _AROUND = 5, 17  # pixels; windows of h and of s
+_SCALE = 0.1  # [-1, 1] units
+_FAINTEST = 1e-5  # variance of h below which it is not made larger
+
+DETAIL_REACH = (_DETAIL - 1) // 2 + (_AROUND - 1) // 2
+"""Pixels beyond which nothing has a say in a pixel."""
+
+
+def colours_and_details(y: Tensor) -> Tensor:
+    """Pictures in [-1, 1] with their details, in values about one: (B, 3, H, W) -> (B, 10, H, W), float32."""
+    y = y.float()
+    details = y - _window_mean(y, _DETAIL)
+    strength = (_window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
+    return torch.cat([y, details / _SCALE, details / strength, strength.log() / 3 + 1], dim=1)
+
+
+def _window_mean(x: Tensor, side: int) -> Tensor:
+    """Means over windows, cut off at the border, row by row and then column by column."""
+    for size in ((1, side), (side, 1)):
+        x = F.avg_pool2d(x, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
+    return x
