@@ -14,7 +14,6 @@ noise of unit strength says nothing about them, are our choice.
 """
 
 import torch
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
