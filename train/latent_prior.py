@@ -52,6 +52,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from train.export import export_latent_prior
     from train.initial_latent_prior import start_from
     from train.loop import TrainingLoop
+    from train.real_pairs import MixedPairs, RealPairs
     from train.restoration_loss import RestorationLoss
     from train.restoration_probe import RestorationProbe
     from train.simulated_captures import open_captures
@@ -69,6 +70,10 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
             config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print
         )
     training, held_out = (SimulatedPairs(captures) for captures in opened)
+    if config.pairs is not None:
+        real = RealPairs(config.pairs, config.simulation.side, config.data.cache_gib)
+        training = MixedPairs(training, real, config.pairs_share)
+        accelerator.print(f"{len(real)} real pairs")
     torch.manual_seed(run.seed)
     network = SwinDiff(**asdict(config.network), stage=config.stage).to(memory_format=torch.channels_last)
     parts = PairedParts(

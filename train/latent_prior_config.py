@@ -57,6 +57,8 @@ class LatentPriorConfig:
         init: Export of another run that the weights start from: that of stage 1 for stage 2.
         data: Sharp photos; `patch` is the side of the parts of captures that are trained on at the end of the run.
         crops: Sides of the parts before.
+        pairs: Folder of real captures with their sharp photos, see `train.real_pairs`; null for none.
+        pairs_share: Share of samples that are cut from them.
         pipeline: A saved pipeline that the export completes with the network; null exports the network alone.
         prior_dropout: Share of samples of stage 1 whose prior is left out, so that the network can do without.
         error_weight: Weight of the likelihood of the expected error.
@@ -73,6 +75,8 @@ class LatentPriorConfig:
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(batch=8, lr=8e-4))
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(samples=6))
+    pairs: str | None = None
+    pairs_share: float = 0.5
     pipeline: str | None = changeable(None)
     prior_dropout: float = 0.25
     error_weight: float = 0.02
@@ -87,6 +91,7 @@ class LatentPriorConfig:
         if self.stage == 2 and self.init is None:
             raise ValueError("init must be the export of a run of stage 1 for stage=2, got null")
         require(0 <= self.prior_dropout <= 1, "prior_dropout", "in [0, 1]")
+        require(0 < self.pairs_share <= 1, "pairs_share", "in (0, 1]")
         require(self.error_weight > 0, "error_weight", "positive")
         require(self.probes >= 1, "probes", "at least 1")
         if self.simulation.buried:

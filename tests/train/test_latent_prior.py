@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import files
+from PIL import Image
 from safetensors.torch import load_file
 from training_runs import PROJECT, assert_same_run, log_lines, rewind
 
@@ -17,6 +18,7 @@ from samplers.pipeline import DefocusDeblurPipeline
 from samplers.weights import load_latent_prior
 from train.latent_prior import main
 from train.latent_prior_config import LatentPriorConfig
+from train.real_pairs import MixedPairs, RealPairs
 from train.restoration_loss import RestorationLoss
 from train.simulated_captures import open_captures
 from train.simulated_pairs import CropConfig, PairedParts, SimulatedPairs
@@ -136,6 +138,44 @@ def test_sharp_photos_are_those_that_captures_were_taken_of(photos, tmp_path, mo
             assert np.array_equal(x, np.rint(255 * taken[number].x.numpy()))
             assert np.array_equal(y, np.rint(255 * taken[number].y.numpy()))
     assert len(taken) == 3
+
+
+def test_real_pairs_are_drawn_alike_and_mixed_in(tmp_path):
+    for number in range(3):
+        picture = np.random.default_rng(number).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        for part, code in (("blurred", picture), ("sharp", 255 - picture)):
+            (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(code).save(tmp_path / "set" / part / f"{number}.png")
+    real = RealPairs(tmp_path / "set", 24, 1.0)
+    draws = [real.draw(0, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(x.shape == (3, 24, 24) and np.array_equal(x, 255 - y) for x, y in draws)
+    assert len({y.tobytes() for _, y in draws}) > 3
+
+    class Simulated:
+        def draw(self, sample, rng):
+            return None
+
+    for share in (0.25, 1.0):
+        mixed = MixedPairs(Simulated(), real, share)
+        rng = np.random.default_rng(0)
+        assert np.mean([mixed.draw(0, rng) is not None for _ in range(200)]) == pytest.approx(share, abs=0.1)
+
+
+def test_a_run_on_real_pairs_names_the_first_that_does_not_match(photos, tmp_path, capsys):
+    for part, names in (("blurred", "ab"), ("sharp", "ac")):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for name in names:
+            Image.new("RGB", (32, 40)).save(tmp_path / "set" / part / f"{name}.png")
+    arguments = _settings(photos, tmp_path / "run", f"pairs={tmp_path / 'set'}", "optim.steps=1")
+    assert main(arguments) == 1
+    errors = capsys.readouterr().err
+    assert "b" in errors and len(errors.splitlines()) == 1
+    (tmp_path / "set" / "sharp" / "c.png").rename(tmp_path / "set" / "sharp" / "b.png")
+    Image.new("RGB", (32, 41)).save(tmp_path / "set" / "sharp" / "b.png")
+    assert main(arguments) == 1
+    assert "b.png: expected 32 x 40 pixels as" in capsys.readouterr().err
+    Image.new("RGB", (32, 40)).save(tmp_path / "set" / "sharp" / "b.png")
+    assert main(arguments) == 0
 
 
 def test_parts_are_cut_alike_and_their_sides_follow_the_run(photos, tmp_path):
