@@ -163,8 +163,10 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
         for name in alone:
             if getattr(arguments, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
-        if arguments.method == "swin-diff" and arguments.psf != "disk":
-            raise UsageError(f"--psf {arguments.psf}: {got.format('only')}")
+        if arguments.method == "swin-diff":
+            for name in ("psf", "light"):
+                if getattr(arguments, name) != "auto":
+                    raise UsageError(f"--{name} {getattr(arguments, name)}: {got.format('only')}")
         if arguments.tile is not None and arguments.tile < 32:
             raise UsageError(f"--tile: expected at least 32, got {arguments.tile}")
         if overrides:

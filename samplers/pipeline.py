@@ -163,7 +163,6 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), share)
         return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations, lens)
 
-
     def _regression(
         self, y: Tensor, operator: DefocusOperator, settings: SamplerSettings, generator: torch.Generator
     ) -> SecondEstimate | None:
