@@ -238,6 +238,30 @@ def test_the_prior_of_stage_2_is_trained_towards_that_of_stage_1():
     assert all(parameter.grad is None for parameter in network.pair_encoder.parameters())
 
 
+def test_weights_of_the_second_estimate_are_listed_by_their_gain(run, tmp_path, capsys, monkeypatch):
+    from diffusion import VESDE, ScoreNetwork
+    from train import second_estimate
+
+    assert second_estimate.main([str(run), "--weights", str(run / "export")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    network = ScoreNetwork(channels=(4,), blocks=1, embedding=4)
+    DefocusDeblurPipeline(network, VESDE()).save_pretrained(tmp_path / "plain")
+    assert second_estimate.main([str(run), "--weights", str(tmp_path / "plain")]) == 1
+    assert "expected a pipeline with a latent_prior, got one without" in capsys.readouterr().err
+    prior = load_latent_prior(run / "export")
+    DefocusDeblurPipeline(network, VESDE(), latent_prior=prior).save_pretrained(tmp_path / "whole")
+    monkeypatch.setattr(second_estimate, "VARIANCES", (1.0, 4.0))
+    monkeypatch.setattr(second_estimate, "FADES", (0.0,))
+    arguments = [str(run), "--weights", str(tmp_path / "whole"), "--count", "2", "steps=2", "corrector=false"]
+    assert second_estimate.main(arguments) == 0
+    rows = capsys.readouterr().out.splitlines()
+    gains = [float(row.partition("gain ")[2].split()[0]) for row in rows]
+    assert len(rows) == 4 and gains == sorted(gains, reverse=True)
+    # What has been trained for eight steps still returns the capture, nearly.
+    (alone,) = [gain for row, gain in zip(rows, gains, strict=True) if row.startswith("regression alone")]
+    assert abs(alone) < 1
+
+
 def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
     copy = tmp_path / "copy"
     rewind(run, copy, 6)
