@@ -11,11 +11,13 @@ from samplers.config import ConfigError, load_config, write_config
 from samplers.settings import SamplerSettings
 from train.config import ScoreConfig
 from train.defocus_map_config import DefocusMapConfig
+from train.latent_prior_config import LatentPriorConfig
 from train.sweep_plan import read_sweep
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCHEMAS = {
     "deblur": SamplerSettings, "score": ScoreConfig, "defocus_map": DefocusMapConfig, "benchmark": BenchmarkConfig,
+    "latent_prior": LatentPriorConfig,
 }  # fmt: skip
 
 
