@@ -65,8 +65,8 @@ class SamplerSettings:
     cg_iterations: int = 16
     noise_factor: float = 1.0
     least_noise: float = 0.008
-    model_error: float = 0.4
-    trust: list[float] | None = field(default_factory=lambda: [-1.61, 2.15, 2.29])
+    model_error: float = 0.3
+    trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
     latent_prior_variance: float = 1.0
     latent_prior_fade: float = 0.0
