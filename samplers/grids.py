@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-__all__ = ["karras_grid"]
+from diffusion import SDE
+
+__all__ = ["check_levels", "karras_grid", "log_snr_grid", "time_grid"]
 
 
 def karras_grid(sigma_start: float, sigma_end: float, count: int, rho: float = 7.0) -> Tensor:
@@ -18,9 +20,50 @@ def karras_grid(sigma_start: float, sigma_end: float, count: int, rho: float = 7
     Raises:
         ValueError: If not sigma_start > sigma_end > 0, or count < 2.
     """
+    _check(sigma_start, sigma_end, count)
+    roots = torch.linspace(sigma_start ** (1 / rho), sigma_end ** (1 / rho), count, dtype=torch.float64)
+    return (roots**rho).float()
+
+
+def log_snr_grid(sigma_start: float, sigma_end: float, count: int) -> Tensor:
+    """Noise levels that are equidistant in the log signal-to-noise ratio, -2 log sigma: a geometric sequence.
+
+    Lu et al., "DPM-Solver", NeurIPS 2022 (https://arxiv.org/abs/2206.00927), use it: it makes their steps equal.
+
+    Returns, Raises: As `karras_grid`.
+    """
+    _check(sigma_start, sigma_end, count)
+    return torch.logspace(*torch.tensor([sigma_start, sigma_end]).double().log10().tolist(), count).float()
+
+
+def time_grid(sde: SDE, sigma_start: float, sigma_end: float, count: int) -> Tensor:
+    """Noise levels that are equidistant in the time of an SDE, as Song et al. (https://arxiv.org/abs/2011.13456).
+
+    For the VE SDE, whose noise grows geometrically, this is `log_snr_grid`.
+
+    Returns, Raises: As `karras_grid`.
+    """
+    _check(sigma_start, sigma_end, count)
+    start, end = sde.time_of(torch.tensor([sigma_start, sigma_end], dtype=torch.float64)).tolist()
+    return sde.sigma_ve(torch.linspace(start, end, count, dtype=torch.float64)).float()
+
+
+def check_levels(sde: SDE, sigma_start: float, sigma_end: float) -> None:
+    """Finds out whether an SDE reaches some noise levels (VE units) in its time, [0, 1].
+
+    Raises:
+        ValueError: If it does not; names the levels that it does reach.
+    """
+    low, high = sde.sigma_ve(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    named = f"the noise levels of {type(sde).__name__} at its times 0 to 1"
+    for key, level in (("sigma_start", sigma_start), ("sigma_end", sigma_end)):
+        # Levels are stored in single precision.
+        if not low * (1 - 1e-5) <= level <= high * (1 + 1e-5):
+            raise ValueError(f"{key}: expected a number in [{low:.3g}, {high:.3g}], {named}, got {level:g}")
+
+
+def _check(sigma_start: float, sigma_end: float, count: int) -> None:
     if not sigma_start > sigma_end > 0:
         raise ValueError(f"expected sigma_start > sigma_end > 0, got {sigma_start} and {sigma_end}")
     if count < 2:
         raise ValueError(f"a grid needs at least 2 noise levels, got {count}")
-    roots = torch.linspace(sigma_start ** (1 / rho), sigma_end ** (1 / rho), count, dtype=torch.float64)
-    return (roots**rho).float()

@@ -1,41 +1,25 @@
 """The predictor-corrector sampler: integrates the reverse SDE along a grid of times."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffusion import SDE, Denoiser
-from samplers.correctors import LangevinCorrector
+from samplers.correctors import Corrector
 from samplers.predictors import AncestralPredictor, Predictor
+from samplers.reverse_process import Callback, Evaluations, SamplerStep, draw_noise, forward_noise, start_state
 
-__all__ = ["PredictorCorrectorSampler", "SamplerStep", "count_evaluations"]
-
-
-@dataclass(frozen=True)
-class SamplerStep:
-    """What a callback sees after each evaluation of the denoiser.
-
-    Attributes:
-        index: Number of evaluations done.
-        total: Number of evaluations of the whole run.
-        sigma: Noise level (VE units) of the evaluation.
-        x_t: State, shape (B, C, H, W).
-        estimate: Denoised estimate, same shape.
-    """
-
-    index: int
-    total: int
-    sigma: float
-    x_t: Tensor
-    estimate: Tensor
+__all__ = ["PredictorCorrectorSampler", "SamplerStep", "count_evaluations", "draw_noise", "start_state"]
 
 
-def count_evaluations(sigmas: Sequence[float], corrector: LangevinCorrector | None) -> int:
-    """Denoiser evaluations of a run: one per noise level and one per correction."""
-    corrected = [s for s in list(sigmas)[1:] if corrector is not None and s <= corrector.below]
-    return len(sigmas) + len(corrected)
+def count_evaluations(sigmas: Sequence[float], corrector: Corrector | None, corrections: int = 1) -> int:
+    """Denoiser evaluations of a run: one per noise level that is left by a step, and one per correction."""
+    levels = list(sigmas)
+    descents = [later for level, later in zip(levels[:-1], levels[1:], strict=True) if later < level]
+    corrected = [level for level in descents if corrector is not None and level <= corrector.below]
+    return 1 + len(descents) + corrections * len(corrected)
 
 
 @dataclass(frozen=True)
@@ -46,14 +30,30 @@ class PredictorCorrectorSampler:
     time the estimate itself is the result, which leaves no noise in it.
 
     Attributes:
-        sigmas: Decreasing noise levels (VE units), as from `karras_grid`.
+        sigmas: Decreasing noise levels (VE units), as from `karras_grid`; rising where a descent is restarted.
         predictor: Step to the next time.
         corrector: Step at the new time, or None.
+        corrections: Number of corrections at each time.
+        temperature: Scale of the noise of restarts, see `AncestralPredictor`.
+        extrapolate: Whether a prediction uses the estimate extrapolated to the middle of its step, from this level and
+            the one before, linearly in log sigma: Lu et al., "DPM-Solver++" (https://arxiv.org/abs/2211.01095),
+            algorithm 2. For the ancestral predictor that keeps its noise this is their solver of order 2.
+        stop_change: The run ends where successive estimates differ by at most this much, root mean square in [-1, 1]
+            units; 0 for never.
     """
 
     sigmas: Tensor
     predictor: Predictor = AncestralPredictor()
-    corrector: LangevinCorrector | None = None
+    corrector: Corrector | None = None
+    corrections: int = 1
+    temperature: float = 1.0
+    extrapolate: bool = False
+    stop_change: float = 0.0
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the denoiser in a run that is not stopped early."""
+        return count_evaluations(self.sigmas.tolist(), self.corrector, self.corrections)
 
     def __call__(
         self,
@@ -61,7 +61,7 @@ class PredictorCorrectorSampler:
         x_t: Tensor,
         *,
         generator: torch.Generator | None = None,
-        callback: Callable[[SamplerStep], None] | None = None,
+        callback: Callback | None = None,
     ) -> Tensor:
         """Samples.
 
@@ -73,41 +73,40 @@ class PredictorCorrectorSampler:
 
         Returns:
             The denoised estimate at the last noise level, shape (B, C, H, W).
+
+        Raises:
+            FloatingPointError: If a value is undefined or infinite.
         """
         sde: SDE = denoiser.sde
         sigmas = self.sigmas.tolist()
         times = sde.time_of(self.sigmas.to(x_t.device))
-        total = count_evaluations(sigmas, self.corrector)
-        done = 0
+        evaluate = Evaluations(denoiser, self.evaluations, callback, self.stop_change)
 
-        def estimate_at(index: int) -> Tensor:
-            nonlocal done
-            estimate = denoiser(x_t, times[index])
-            done += 1
-            if callback is not None:
-                callback(SamplerStep(done, total, sigmas[index], x_t, estimate))
-            return estimate
-
-        estimate = estimate_at(0)
+        earlier, estimate = None, evaluate(x_t, times[0], sigmas[0])
         for index in range(1, len(sigmas)):
+            t, s, sigma = times[index - 1], times[index], sigmas[index]
             noise = draw_noise(x_t, generator)
-            x_t = self.predictor(sde, x_t, estimate, times[index - 1], times[index], noise)
-            if self.corrector is not None and sigmas[index] <= self.corrector.below:
-                estimate = estimate_at(index)
-                x_t = self.corrector(sde, x_t, estimate, times[index], draw_noise(x_t, generator))
-            estimate = estimate_at(index)
+            if sigma > sigmas[index - 1]:
+                earlier, x_t = None, forward_noise(sde, x_t, t, s, self.temperature * noise)
+            else:
+                mean = estimate if earlier is None else self._midway(sigmas[index - 2 : index + 1], earlier, estimate)
+                x_t = self.predictor(sde, x_t, mean, t, s, noise)
+                for _ in range(self._corrections_at(sigma)):
+                    corrected = evaluate(x_t, s, sigma)
+                    x_t = self.corrector(sde, x_t, corrected, s, draw_noise(x_t, generator))
+                earlier = estimate if self.extrapolate else None
+            if index + 1 < len(sigmas) and sigmas[index + 1] > sigma:
+                # Before a restart nobody asks for the estimate.
+                continue
+            estimate = evaluate(x_t, s, sigma)
+            if evaluate.settled:
+                break
         return estimate
 
+    def _corrections_at(self, sigma: float) -> int:
+        return self.corrections if self.corrector is not None and sigma <= self.corrector.below else 0
 
-def start_state(
-    sde: SDE, x: Tensor, sigma: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-) -> Tensor:
-    """A state at a noise level (VE units) that starts from a photo: alpha (x + temperature sigma z), shape of x."""
-    alpha, noise_scale = sde.marginal(sde.time_of(sigma.to(x.device)))
-    return alpha * x + temperature * noise_scale * draw_noise(x, generator)
-
-
-def draw_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise of a photo's shape, the same on every device for a CPU generator."""
-    device = like.device if generator is None else generator.device
-    return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    @staticmethod
+    def _midway(levels: Sequence[float], earlier: Tensor, estimate: Tensor) -> Tensor:
+        before, here, after = torch.tensor(levels, dtype=torch.float64).log().tolist()
+        return estimate + (here - after) / (2 * (before - here)) * (estimate - earlier)

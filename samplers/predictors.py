@@ -1,7 +1,7 @@
 """Predictors: one step of the reverse SDE, from time t down to s < t.
 
 A predictor gets the state x_t and the denoiser's estimate of the clean photo at t (with or without a
-capture in mind), and draws a state at s. Both follow Song et al., "Score-Based Generative Modeling
+capture in mind), and draws a state at s. They follow Song et al., "Score-Based Generative Modeling
 through Stochastic Differential Equations", ICLR 2021 (https://arxiv.org/abs/2011.13456), appendices
 E and F, written for any marginals (alpha, sigma).
 """
@@ -14,7 +14,10 @@ from torch import Tensor
 
 from diffusion import SDE
 
-__all__ = ["AncestralPredictor", "Predictor", "ReverseDiffusionPredictor"]
+__all__ = [
+    "AncestralPredictor", "EulerMaruyamaPredictor", "Predictor", "ProbabilityFlowPredictor",
+    "ReverseDiffusionPredictor", "StillPredictor",
+]  # fmt: skip
 
 Predictor = Callable[[SDE, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(sde, x_t, estimate, t, s, noise) -> x_s, all photos of shape (B, C, H, W)."""
@@ -67,3 +70,44 @@ class ReverseDiffusionPredictor:
         variance = sigma_t.square() - (a * sigma_s).square()
         score = (alpha_t * estimate - x_t) / sigma_t.square()
         return (2 - a) * x_t + variance * score + self.temperature * variance.sqrt() * noise
+
+
+@dataclass(frozen=True)
+class EulerMaruyamaPredictor:
+    """Discretises the reverse SDE in time: x_s = x_t - (t - s) (f - g^2 score) + tau g sqrt(t - s) z.
+
+    Attributes:
+        temperature: tau, scale of the noise; 1 for the reverse SDE.
+    """
+
+    temperature: float = 1.0
+
+    def __call__(self, sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+        g, step = sde.diffusion(t), t - s
+        slope = sde.drift(x_t, t) - g.square() * _score(sde, x_t, estimate, t)
+        return x_t - step * slope + self.temperature * g * step.sqrt() * noise
+
+
+@dataclass(frozen=True)
+class ProbabilityFlowPredictor:
+    """Discretises the probability-flow ODE in time: x_s = x_t - (t - s) (f - g^2 score / 2), without noise."""
+
+    def __call__(self, sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+        slope = sde.drift(x_t, t) - sde.diffusion(t).square() * _score(sde, x_t, estimate, t) / 2
+        return x_t - (t - s) * slope
+
+
+@dataclass(frozen=True)
+class StillPredictor:
+    """Leaves the rescaled state x_t / alpha as it is: all the work is the corrector's.
+
+    Annealed Langevin dynamics: the noise of the higher level stands until corrections have removed it.
+    """
+
+    def __call__(self, sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor, s: Tensor, noise: Tensor) -> Tensor:
+        return sde.marginal(s)[0] / sde.marginal(t)[0] * x_t
+
+
+def _score(sde: SDE, x_t: Tensor, estimate: Tensor, t: Tensor) -> Tensor:
+    alpha, sigma = sde.marginal(t)
+    return (alpha * estimate - x_t) / sigma.square()

@@ -70,3 +70,50 @@ def smooth_covariance(height: int, width: int, std: float = 0.5, length: float =
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([rows.flatten(), columns.flatten()], dim=1).double()
     return std**2 * torch.exp(-torch.cdist(places, places) / length)
+
+
+class MatrixModel:
+    """A linear capture y = M x of E values by a matrix (E, D), with shapes (B, C, H, W) -> (B, 1, 1, E)."""
+
+    def __init__(self, matrix: Tensor, shape: tuple[int, int, int]) -> None:
+        self.matrix, self.shape = matrix, shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) @ self.matrix.mT)[:, None, None]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return (y.flatten(1) @ self.matrix).reshape(-1, *self.shape)
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, "MatrixModel"]:
+        return self(x), self
+
+
+def row_capture(
+    size: int = 8, noise_std: float = 0.1
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixels in a row seen through a box blur of three and noise: mean, covariance, matrix and capture, float64."""
+    mean = torch.linspace(-0.4, 0.6, size, dtype=torch.float64).reshape(1, 1, size)
+    covariance = smooth_covariance(1, size, std=0.5, length=2.0)
+    blur = sum(torch.diag(torch.full((size - abs(k),), 1 / 3, dtype=torch.float64), k) for k in (-1, 0, 1))
+    generator = torch.Generator().manual_seed(5)
+    z, n = torch.randn(2, size, generator=generator, dtype=torch.float64)
+    x_0 = mean.flatten() + torch.linalg.cholesky(covariance) @ z
+    return mean, covariance, blur, (blur @ x_0 + noise_std * n).reshape(1, 1, 1, size)
+
+
+def row_posterior(noise_std: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Mean (1, 1, 8) and covariance (8, 8) of the row given its capture."""
+    return linear_posterior(*row_capture(noise_std=noise_std), torch.tensor(noise_std**2))
+
+
+def assert_drawn_from(samples: Tensor, mean: Tensor, covariance: Tensor, discretisation: float = 0.02) -> None:
+    """Moments within Monte-Carlo error, 4.5 standard errors over all figures, and a share for discretisation."""
+    samples = samples.flatten(1)
+    count = len(samples)
+    std = covariance.diagonal().sqrt()
+    mean_error = (samples.mean(0) - mean.flatten()).abs() / std
+    assert float(mean_error.max()) < 4.5 / count**0.5 + discretisation
+    # The variance of a sample covariance is (C_ii C_jj + C_ij^2) / count.
+    scale = torch.sqrt(std[:, None] ** 2 * std**2 + covariance.square())
+    covariance_error = (samples.T.cov() - covariance).abs() / scale
+    assert float(covariance_error.max()) < 4.5 / count**0.5 + discretisation

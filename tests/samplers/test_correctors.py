@@ -5,7 +5,7 @@ import torch
 from oracles import GaussianDenoiser
 
 from diffusion import VESDE, VPSDE, SubVPSDE
-from samplers.correctors import LangevinCorrector
+from samplers.correctors import LangevinCorrector, SNRCorrector
 
 SDES = {"ve": VESDE(sigma_max=50.0), "vp": VPSDE(), "sub-vp": SubVPSDE()}
 each_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
@@ -60,3 +60,28 @@ def test_step_follows_the_noise_level_alone(sde):
         for estimate in (zeros, ones):
             moved = corrector(sde, alpha * estimate, estimate, t, ones) - alpha * estimate
             torch.testing.assert_close(moved, 2 * 0.16 * sigma * ones, rtol=1e-4, atol=1e-6)
+
+
+@each_sde
+def test_signal_to_noise_is_the_ratio_of_the_norms_of_each_photo(sde):
+    # Song et al., algorithm 4, photo by photo.
+    t = sde.time_of(torch.tensor(0.3))
+    alpha, sigma = sde.marginal(t)
+    x_t, estimate, noise = torch.randn(3, 3, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    estimate = estimate * torch.tensor([1.0, 10.0, 0.1])[:, None, None, None]
+    corrector = SNRCorrector(0.16)
+    pulled = corrector(sde, x_t, estimate, t, noise) - x_t
+    score = (alpha * estimate - x_t) / sigma**2
+    for index in range(3):
+        step = 2 * (0.16 * noise[index].norm() / score[index].norm()) ** 2
+        torch.testing.assert_close(pulled[index], step * score[index] + (2 * step).sqrt() * noise[index])
+    # For the score of the state's own noise it is the step of `LangevinCorrector`.
+    x_0, z = torch.randn(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    moved = [c(sde, sde.add_noise(x_0, z, t), x_0, t, z) for c in (corrector, LangevinCorrector(0.16))]
+    torch.testing.assert_close(*moved)
+
+
+def test_without_a_score_the_state_stays():
+    t = torch.tensor(0.5)
+    x, z = torch.randn(2, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(SNRCorrector()(SDES["ve"], x, x, t, z), x)

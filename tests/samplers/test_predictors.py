@@ -12,7 +12,13 @@ from oracles import GaussianDenoiser
 
 from diffusion import VESDE, VPSDE, SubVPSDE
 from samplers.grids import karras_grid
-from samplers.predictors import AncestralPredictor, ReverseDiffusionPredictor
+from samplers.predictors import (
+    AncestralPredictor,
+    EulerMaruyamaPredictor,
+    ProbabilityFlowPredictor,
+    ReverseDiffusionPredictor,
+    StillPredictor,
+)  # fmt: skip
 
 MEAN, VARIANCE = 0.3, 0.25
 SDES = {"ve": VESDE(sigma_max=50.0), "vp": VPSDE(), "sub-vp": SubVPSDE()}
@@ -27,12 +33,9 @@ def _moments_after(predictor, sde, t, s, mean, variance):
     """Mean and variance of x_s when x_t has the given ones."""
     denoiser = GaussianDenoiser(sde, _scalar(MEAN)[0], _scalar(VARIANCE)[0])
 
-    def step(x, z):
-        x = _scalar(x)
-        return float(predictor(sde, x, denoiser(x, t), t, s, _scalar(z)))
-
-    offset = step(0.0, 0.0)
-    gain, spread = step(1.0, 0.0) - offset, step(0.0, 1.0) - offset
+    x, z = torch.tensor([[0, 1, 0], [0, 0, 1]], dtype=torch.float64)[..., None, None, None]
+    offset, at_one, noisy = predictor(sde, x, denoiser(x, t), t, s, z).flatten().tolist()
+    gain, spread = at_one - offset, noisy - offset
     return gain * mean + offset, gain**2 * variance + spread**2
 
 
@@ -83,12 +86,15 @@ def test_ancestral_step_is_exact_for_a_known_photo(sde):
 @each_sde
 @pytest.mark.parametrize(
     "predictor",
-    [AncestralPredictor(), AncestralPredictor(renoise=0.0), ReverseDiffusionPredictor()],
-    ids=["ancestral", "ode", "reverse-diffusion"],
-)
+    [
+        AncestralPredictor(), AncestralPredictor(renoise=0.0), ReverseDiffusionPredictor(), EulerMaruyamaPredictor(),
+        ProbabilityFlowPredictor(),
+    ],
+    ids=["ancestral", "ode", "reverse-diffusion", "euler-maruyama", "probability-flow"],
+)  # fmt: skip
 def test_converges_to_the_marginal_with_order_one(sde, predictor):
     errors = []
-    for steps in (64, 128, 256):
+    for steps in (128, 256, 512):
         (mean, variance), (exact_mean, exact_variance) = _transport(predictor, sde, karras_grid(3.0, 0.05, steps + 1))
         errors.append(abs(variance - exact_variance) + abs(mean - exact_mean))
     orders = [math.log2(coarse / fine) for coarse, fine in zip(errors[:-1], errors[1:], strict=True)]
@@ -104,13 +110,14 @@ def test_keeping_the_noise_is_the_ode(sde):
     slope = sde.drift(x, t) - sde.diffusion(t).square() * denoiser.score(x, t) / 2
     step = 1e-5
     noises = (_scalar(0.0), _scalar(5.0))
-    results = [AncestralPredictor(renoise=0.0)(sde, x, denoiser(x, t), t, t - step, noise) for noise in noises]
-    assert torch.equal(*results)
-    assert float(results[0] - x) == pytest.approx(-step * float(slope), rel=1e-3)
+    for predictor in (AncestralPredictor(renoise=0.0), ProbabilityFlowPredictor()):
+        results = [predictor(sde, x, denoiser(x, t), t, t - step, noise) for noise in noises]
+        assert torch.equal(*results)
+        assert float(results[0] - x) == pytest.approx(-step * float(slope), rel=1e-3)
 
 
 @each_sde
-@pytest.mark.parametrize("predictor", [AncestralPredictor(), ReverseDiffusionPredictor()])
+@pytest.mark.parametrize("predictor", [AncestralPredictor(), ReverseDiffusionPredictor(), EulerMaruyamaPredictor()])
 def test_small_steps_are_those_of_the_reverse_sde(sde, predictor):
     # dx = [f - g^2 score] dt + g dw, backwards.
     denoiser = GaussianDenoiser(sde, _scalar(MEAN)[0], _scalar(VARIANCE)[0])
@@ -141,3 +148,11 @@ def test_renewing_all_noise_forgets_the_state():
     states = [predictor(sde, x, estimate, t, s, noise) for x in (estimate, 3 * estimate)]
     torch.testing.assert_close(*states)
     torch.testing.assert_close(states[0], sde.add_noise(estimate, noise, s))
+
+
+@each_sde
+def test_the_still_predictor_keeps_the_rescaled_state(sde):
+    t, s = sde.time_of(torch.tensor([1.0, 0.4], dtype=torch.float64))
+    x_t, estimate, noise = torch.randn(3, 1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x_s = StillPredictor()(sde, x_t, estimate, t, s, noise)
+    torch.testing.assert_close(x_s / sde.marginal(s)[0], x_t / sde.marginal(t)[0])
