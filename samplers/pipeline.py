@@ -19,9 +19,9 @@ from optics import DISK, UNKNOWN, DefocusOperator, Lens, UnknownLens, estimate_n
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
 from restorers.swin_diff import SwinDiffRestorer
-from samplers.guidance import ProximalGuidance, SecondEstimate
+from samplers.guidance import SecondEstimate
 from samplers.map_estimators import map_estimator as make_estimator
-from samplers.predictor_corrector import SamplerStep, start_state
+from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
 from samplers.trust import trusted_share
@@ -115,14 +115,16 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             callback: Called after each network evaluation.
 
         Raises:
-            ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, or the estimator is
-                unknown or missing in the pipeline, or so is the latent prior that the settings ask for.
+            ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, the estimator is
+                unknown or missing in the pipeline, or so is the latent prior that the settings ask for, or the
+                settings suit not the SDE, the light or the network.
             FloatingPointError: If the result is not finite.
         """
         _check_capture(image, radius_map)
         settings = settings or SamplerSettings()
         if settings.latent_prior == "on" and self.latent_prior is None:
             raise ValueError("latent_prior=on: expected a pipeline with a latent_prior, got one without")
+        settings.check(self.sde)
         generator = generator or torch.Generator().manual_seed(0)
         confidence, known = None, lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
@@ -134,6 +136,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             return Restoration(image.clone(), radius_map, confidence, noise_std, 0, known)
         if isinstance(lens, UnknownLens):
             lens = lens.found(image, radius_map.to(image), noise_std)
+        settings.check(self.sde, lens.light)
         operator = lens.operator(radius_map)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
@@ -141,19 +144,14 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if settings.model_error:
             error = model_error_std(image, radius_map.to(image), settings.model_error)
             variance = variance + error.square() + clipping_std(image, operator).square()
-        denoiser = ProximalGuidance(
-            ScoreDenoiser(network, self.sde),
-            lens.model(operator),
-            y,
-            2 * variance.sqrt(),
-            strength=settings.strength,
-            iterations=settings.cg_iterations,
-            second=self._regression(y, operator, settings, generator),
+        second = self._regression(y, operator, settings, generator)
+        denoiser = settings.guided(
+            ScoreDenoiser(network, self.sde), lens.model(operator), y, 2 * variance.sqrt(), second
         )
-        start = operator.extend(y) if denoiser.second is None else denoiser.second.x
-        sampler = settings.sampler()
-        x_t = start_state(self.sde, start, sampler.sigmas[0], generator, settings.temperature)
-        x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=callback))
+        start = operator.extend(y) if second is None else second.x
+        sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)
+        x_t = start_state(self.sde, start, sampler.sigmas[0], generator, settings.noise_scale)
+        x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=evaluated))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
         # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
@@ -161,13 +159,13 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if confidence is not None and settings.trust is not None:
             share = share * trusted_share(radius_map.to(image), confidence.to(image), settings.trust)
         restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), share)
-        return Restoration(restored, radius_map, confidence, noise_std, settings.evaluations, lens)
+        return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 
     def _regression(
         self, y: Tensor, operator: DefocusOperator, settings: SamplerSettings, generator: torch.Generator
     ) -> SecondEstimate | None:
         """What the latent prior makes of the capture in [-1, 1], on the operator's canvas; None without one."""
-        if self.latent_prior is None or settings.latent_prior == "off":
+        if self.latent_prior is None or not settings.takes_second_estimate:
             return None
         estimate = SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision).regress(y, generator)
         precision = 1 / (settings.latent_prior_variance * estimate.variance)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusion import SDE, Denoiser
 
-__all__ = ["Evaluations", "Sampler", "SamplerStep", "draw_noise", "forward_noise", "start_state"]
+__all__ = ["EvaluationCount", "Evaluations", "Sampler", "SamplerStep", "draw_noise", "forward_noise", "start_state"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,18 @@ class Evaluations:
         if prior is not None and torch.isfinite(prior(x_t, t)).all():
             return "the data step diverged; check the noise of the capture and the defocus map"
         return "the network overflowed; check the weights, or run it with precision=fp32"
+
+
+class EvaluationCount:
+    """A callback that counts evaluations, and passes them on."""
+
+    def __init__(self, callback: Callback | None = None) -> None:
+        self.count, self._callback = 0, callback
+
+    def __call__(self, step: SamplerStep) -> None:
+        self.count = step.index
+        if self._callback is not None:
+            self._callback(step)
 
 
 def start_state(

@@ -1,19 +1,43 @@
-"""Settings of a restoration; YAML files in `configs/deblur/` hold the presets."""
+"""Settings of a restoration; YAML files in `configs/deblur/` hold the presets.
 
-import math
+`docs/samplers.md` compares the choices, `samplers.choices` says which go together.
+"""
+
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samplers.correctors import LangevinCorrector
-from samplers.grids import karras_grid
-from samplers.predictor_corrector import PredictorCorrectorSampler, count_evaluations
-from samplers.predictors import AncestralPredictor, Predictor, ReverseDiffusionPredictor
+from torch import Tensor
+
+from diffusion import SDE, VESDE, Denoiser
+from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_settings
+from samplers.correctors import Corrector, LangevinCorrector, SNRCorrector
+from samplers.daps import DAPSSampler
+from samplers.grids import check_levels, karras_grid, log_snr_grid, time_grid
+from samplers.guidance import (
+    DPSGuidance,
+    ForwardModel,
+    GuidedDenoiser,
+    MomentMatchingGuidance,
+    PiGDMGuidance,
+    ProximalGuidance,
+    RangeNullGuidance,
+    SecondEstimate,
+)
+from samplers.ode_solvers import DPMSolver, HeunSampler
+from samplers.predictor_corrector import PredictorCorrectorSampler
+from samplers.predictors import (
+    AncestralPredictor,
+    EulerMaruyamaPredictor,
+    Predictor,
+    ProbabilityFlowPredictor,
+    ReverseDiffusionPredictor,
+    StillPredictor,
+)
+from samplers.red_diff import REDDiffSampler
+from samplers.restart import restart_grid
+from samplers.reverse_process import Sampler
 
 __all__ = ["PREDICTORS", "PRESETS", "SamplerSettings", "preset_file"]
-
-PRESETS = ("fast", "balanced", "best")
-PREDICTORS = ("ancestral", "reverse-diffusion")
-
 
 def preset_file(name: str) -> Path:
     """The YAML file of a preset, found relative to the project."""
@@ -25,18 +49,39 @@ class SamplerSettings:
     """How the reverse SDE is integrated and guided. Noise levels are in [-1, 1] units (VE).
 
     Attributes:
-        steps: Noise levels of the grid; each costs one network evaluation, each correction another.
+        output: `mean` aims at the mean of the posterior, `sample` draws from it: with noise at its full scale, and with
+            the ancestral predictor's own share of it, so that temperature and renoise have no say.
+        solver: `predictor-corrector`, `heun`, `dpm-solver`, `daps` or `red-diff`.
+        guidance: How the capture is met: `proximal`, `pigdm`, `moment-matching`, `dps`, `range-null`, or `none` for the
+            prior alone (SDEdit). `daps` and `red-diff` meet it themselves.
+        steps: Noise levels of the grid; each costs one network evaluation, each correction another; see `evaluations`.
         sigma_start: Noise added to the capture at the start.
         sigma_end: Last noise level.
+        grid: `karras`, `log-snr` or `time` (equidistant in the SDE's time).
         rho: Shape of the grid, see `karras_grid`.
-        predictor: `ancestral` or `reverse-diffusion`.
-        renoise: Share of the noise that the ancestral predictor renews, see `AncestralPredictor`; unused by the other.
+        restarts: How often the descent goes back to `restart_high` from `restart_low`, see `samplers.restart`.
+        restart_low: Noise level at which it goes back.
+        restart_high: Noise level that it goes back to.
+        predictor: `ancestral`, `reverse-diffusion`, `euler-maruyama`, `probability-flow`, or `none`, which leaves all
+            to the corrector: annealed Langevin dynamics.
+        renoise: Share of the noise that the ancestral predictor renews, see `AncestralPredictor`; unused by the others.
         temperature: Scale of the noise that is added, 1 for a sample of the posterior; less aims at its mean.
         corrector: Whether Langevin corrections are made.
+        corrector_rule: Their step: `sigma`, see `LangevinCorrector`, or `snr`, see `SNRCorrector`.
         corrector_ratio: Signal-to-noise ratio of a correction.
         corrector_below: Corrections are made at noise levels up to this one.
-        strength: lambda of the guidance; smaller trusts the capture more.
-        cg_iterations: Bound of the solver's iterations at each evaluation.
+        corrector_steps: Corrections at each of these levels.
+        extrapolate: Whether predictions extrapolate the estimate to the middle of their step.
+        order: Order of `dpm-solver`, 1 to 3.
+        eta: Noise of `dpm-solver`: 0 for the ODE, 1 for the reverse SDE.
+        churn: Noise that `heun` adds over the run.
+        ode_steps: Evaluations of `daps` at each noise level.
+        red_weight: Weight of the prior in `red-diff`.
+        red_rate: Learning rate of `red-diff`.
+        stop_change: The run ends once estimates change by no more, root mean square; 0 for never.
+        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less).
+        cg_iterations: Bound of the solver's iterations at each evaluation; `moment-matching` takes a quarter of it.
+        cutoff: Singular values of the blur below it are left to the prior by `range-null`.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
         least_noise: The noise is taken to be at least this, of full range: JPEG rounds textures more coarsely than
             the flat blocks that noise is measured in.
@@ -51,18 +96,36 @@ class SamplerSettings:
         tile: Side of the network's tiles in pixels.
     """
 
+    output: str = "mean"
+    solver: str = "predictor-corrector"
+    guidance: str = "proximal"
     steps: int = 13
     sigma_start: float = 0.3
     sigma_end: float = 0.01
+    grid: str = "karras"
     rho: float = 1.0
+    restarts: int = 0
+    restart_low: float = 0.05
+    restart_high: float = 0.2
     predictor: str = "ancestral"
     renoise: float | None = 1.0
     temperature: float = 0.7
     corrector: bool = True
+    corrector_rule: str = "sigma"
     corrector_ratio: float = 0.16
     corrector_below: float = 0.05
+    corrector_steps: int = 1
+    extrapolate: bool = False
+    order: int = 2
+    eta: float = 0.0
+    churn: float = 0.0
+    ode_steps: int = 1
+    red_weight: float = 0.25
+    red_rate: float = 0.03
+    stop_change: float = 0.0
     strength: float = 0.5
     cg_iterations: int = 16
+    cutoff: float = 0.1
     noise_factor: float = 1.0
     least_noise: float = 0.008
     model_error: float = 0.3
@@ -74,52 +137,106 @@ class SamplerSettings:
     tile: int = 1024
 
     def __post_init__(self) -> None:
-        def require(condition: bool, key: str, expectation: str) -> None:
-            if not condition:
-                raise ValueError(f"{key} must be {expectation}, got {getattr(self, key)}")
-
-        known = self.trust is None or len(self.trust) == 3 and all(math.isfinite(value) for value in self.trust)
-        require(known, "trust", "null or 3 finite numbers")
         # YAML takes on and off for truth values, and the type of the field makes words of them again.
         self.latent_prior = {"True": "on", "False": "off"}.get(self.latent_prior, self.latent_prior)
-        require(self.latent_prior in ("on", "off", "auto"), "latent_prior", "on, off or auto")
-        require(self.latent_prior_variance > 0, "latent_prior_variance", "positive")
-        require(self.latent_prior_fade >= 0, "latent_prior_fade", "non-negative")
-        require(self.steps >= 2, "steps", "at least 2")
-        require(0 < self.sigma_end < self.sigma_start, "sigma_end", f"in (0, sigma_start={self.sigma_start})")
-        require(self.sigma_start <= 3, "sigma_start", "at most 3, the largest noise level of training")
-        require(self.rho >= 1, "rho", "at least 1")
-        require(self.predictor in PREDICTORS, "predictor", " or ".join(PREDICTORS))
-        require(self.renoise is None or 0 <= self.renoise <= 1, "renoise", "null or in [0, 1]")
-        require(0 <= self.temperature <= 1, "temperature", "in [0, 1]")
-        require(0 < self.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
-        require(self.corrector_below >= 0, "corrector_below", "non-negative")
-        require(self.strength > 0, "strength", "positive")
-        require(self.cg_iterations >= 1, "cg_iterations", "at least 1")
-        require(self.noise_factor > 0, "noise_factor", "positive")
-        require(self.least_noise > 0, "least_noise", "positive")
-        require(self.model_error >= 0, "model_error", "non-negative")
-        require(self.precision in ("fp32", "bf16"), "precision", "fp32 or bf16")
-        require(self.tile >= 32, "tile", "at least 32")
+        check_settings(self)
+        self.sigmas()
 
-    def sampler(self) -> PredictorCorrectorSampler:
-        """The sampler these settings describe."""
+    def check(self, sde: SDE, light: str = "srgb") -> None:
+        """Finds out before the work whether it can be done.
+
+        Raises:
+            ValueError: If the SDE does not reach the noise levels, or the guidance cannot take the light.
+        """
+        check_levels(sde, self.sigma_start, self.sigma_end)
+        if self.guidance == "range-null" and light != "srgb":
+            others = " or ".join(name for name in GUIDANCES if name != "range-null")
+            raise ValueError(f"guidance must be {others} with light {light}, got range-null, which needs a linear blur")
+
+    def sigmas(self, sde: SDE | None = None) -> Tensor:
+        """The noise levels of the run with restarts, shape (N,); `sde`, VE if None, matters to grid `time` alone."""
+        ends = self.sigma_start, self.sigma_end
+        match self.grid:
+            case "karras":
+                sigmas = karras_grid(*ends, self.steps, self.rho)
+            case "log-snr":
+                sigmas = log_snr_grid(*ends, self.steps)
+            case _:
+                sigmas = time_grid(sde or VESDE(), *ends, self.steps)
+        return restart_grid(sigmas, self.restart_low, self.restart_high, self.restarts) if self.restarts else sigmas
+
+    def sampler(self, sde: SDE | None = None) -> Sampler:
+        """The sampler these settings describe; `sde` as of `sigmas`."""
+        sigmas, temperature = self.sigmas(sde), self.noise_scale
+        match self.solver:
+            case "heun":
+                return HeunSampler(sigmas, self.churn, temperature, self.stop_change)
+            case "dpm-solver":
+                return DPMSolver(sigmas, self.order, self.eta, temperature, self.stop_change)
+            case "daps":
+                sample = self.output == "sample"
+                options = {"strength": self.strength, "iterations": self.cg_iterations}
+                return DAPSSampler(sigmas, self.ode_steps, **options, temperature=temperature, sample=sample)
+            case "red-diff":
+                return REDDiffSampler(sigmas, self.red_weight, self.red_rate, temperature)
         return PredictorCorrectorSampler(
-            karras_grid(self.sigma_start, self.sigma_end, self.steps, self.rho), self._predictor(), self._corrector()
-        )
+            sigmas, self._predictor(), self._corrector(), self.corrector_steps, temperature, self.extrapolate,
+            self.stop_change,
+        )  # fmt: skip
+
+    @property
+    def takes_second_estimate(self) -> bool:
+        """Whether a latent prior is used where there is one: `guidance=proximal` alone knows what to do with it."""
+        proximal = self.guidance == "proximal" and self.solver not in ("daps", "red-diff")
+        return proximal and self.latent_prior != "off"
+
+    def guided(
+        self, denoiser: Denoiser, model: ForwardModel, y: Tensor, noise_std: float | Tensor,
+        second: SecondEstimate | None = None,
+    ) -> Denoiser:  # fmt: skip
+        """A denoiser that knows the capture; arguments as of `ProximalGuidance`, which alone takes a second estimate.
+
+        Raises:
+            GuidanceError: If the guidance cannot take the noise.
+        """
+        capture, strength = (denoiser, model, y, noise_std), {"strength": self.strength}
+        match "none" if self.solver in ("daps", "red-diff") else self.guidance:
+            case "proximal":
+                return ProximalGuidance(*capture, **strength, iterations=self.cg_iterations, second=second)
+            case "pigdm":
+                return PiGDMGuidance(*capture, **strength, iterations=self.cg_iterations)
+            case "moment-matching":
+                return MomentMatchingGuidance(*capture, iterations=max(1, self.cg_iterations // 4))
+            case "dps":
+                return DPSGuidance(*capture, **strength)
+            case "range-null":
+                return RangeNullGuidance(*capture, cutoff=self.cutoff, iterations=self.cg_iterations)
+        return GuidedDenoiser(*capture)
+
+    @property
+    def noise_scale(self) -> float:
+        """Scale of all noise that is added: the temperature, or 1 for a sample."""
+        return 1.0 if self.output == "sample" else self.temperature
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one restoration, corrections included."""
-        sigmas = karras_grid(self.sigma_start, self.sigma_end, self.steps, self.rho)
-        return count_evaluations(sigmas.tolist(), self._corrector())
+        """Network evaluations of one restoration, corrections included, unless it stops early."""
+        return self.sampler().evaluations
 
     def _predictor(self) -> Predictor:
-        if self.predictor == "ancestral":
-            return AncestralPredictor(self.renoise, self.temperature)
-        return ReverseDiffusionPredictor(self.temperature)
+        match self.predictor:
+            case "ancestral":
+                return AncestralPredictor(None if self.output == "sample" else self.renoise, self.noise_scale)
+            case "reverse-diffusion":
+                return ReverseDiffusionPredictor(self.noise_scale)
+            case "euler-maruyama":
+                return EulerMaruyamaPredictor(self.noise_scale)
+            case "probability-flow":
+                return ProbabilityFlowPredictor()
+        return StillPredictor()
 
-    def _corrector(self) -> LangevinCorrector | None:
+    def _corrector(self) -> Corrector | None:
         if not self.corrector:
             return None
-        return LangevinCorrector(self.corrector_ratio, self.temperature, self.corrector_below)
+        rule = LangevinCorrector if self.corrector_rule == "sigma" else SNRCorrector
+        return rule(self.corrector_ratio, self.noise_scale, self.corrector_below)

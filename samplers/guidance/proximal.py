@@ -13,32 +13,14 @@ of D and the new variance that of v. The same step is the data step of half-quad
 (https://arxiv.org/abs/2305.08995); reading it as E[x_0 | x_t, y] lets every sampler use it.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from diffusion import Denoiser
-from optics.conjugate_gradient import conjugate_gradient
+from samplers.guidance.likelihood import ForwardModel, GuidedDenoiser, prior_variance
 
 __all__ = ["ForwardModel", "ProximalGuidance", "SecondEstimate"]
-
-
-class LinearOperator(Protocol):
-    """A linear map of canvases to captures with its adjoint."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-    def adjoint(self, y: Tensor) -> Tensor: ...
-
-
-class ForwardModel(Protocol):
-    """What happened to the photo: `optics.DefocusOperator` or `optics.LinearLightDefocus`."""
-
-    def linearize(self, x: Tensor) -> tuple[Tensor, LinearOperator]:
-        """The prediction of the capture at x, and the derivative there."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +44,11 @@ class SecondEstimate:
         return self.precision / (1 + (self.fade / sigma).square())
 
 
-class ProximalGuidance(Denoiser):
+class ProximalGuidance(GuidedDenoiser):
     """Estimates E[x_0 | x_t, y] for a known blur.
 
-    The variance of the prior is v = sigma^2 / (lambda (1 + sigma^2 / s_d^2)), where sigma is the
-    noise level of x_t / alpha; at lambda = 1 and with s_d the standard deviation of photos this is
-    the exact posterior variance of an isotropic Gaussian prior.
+    The variance v of the prior is `prior_variance`; at lambda = 1 and with s_d the standard deviation of
+    photos this is the exact posterior variance of an isotropic Gaussian prior.
 
     Increments are kept between calls: at the next, lower noise level they are the solver's start.
 
@@ -94,41 +75,21 @@ class ProximalGuidance(Denoiser):
         iterations: int = 16,
         second: SecondEstimate | None = None,
     ) -> None:
-        super().__init__()
-        self.denoiser, self.sde = denoiser, denoiser.sde
-        self.model, self.y = model, y
-        noise_variance = torch.as_tensor(noise_std, device=y.device, dtype=y.dtype).square()
-        # One number serves as sigma_n^2; where noise varies, the weights W carry the rest.
-        self.noise_variance = noise_variance.min()
-        self.weight = self.noise_variance / noise_variance
+        super().__init__(denoiser, model, y, noise_std)
         self.strength, self.photo_std, self.iterations = strength, photo_std, iterations
         self.second = second
         self._increment: Tensor | None = None
 
-    def prior_variance(self, sigma: Tensor) -> Tensor:
-        """V at the noise level sigma (VE units)."""
-        return sigma.square() / (self.strength * (1 + sigma.square() / self.photo_std**2))
-
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate = self.denoiser(x_t, t)
         sigma = self.sde.sigma_ve(t)
-        precision = 1 / self.prior_variance(sigma)
+        variance = prior_variance(sigma, self.strength, self.photo_std)
         if self.second is not None:
             # The mean of two estimates as one of them and a share of the difference.
             added = self.second.precision_at(sigma)
-            precision = precision + added
+            precision = 1 / variance + added
             estimate = estimate + added / precision * (self.second.x - estimate)
-        rho = self.noise_variance * precision
-        prediction, derivative = self.model.linearize(estimate)
-        self._increment = conjugate_gradient(
-            lambda d: derivative.adjoint(self.weight * derivative(d)) + rho * d,
-            derivative.adjoint(self.weight * (self.y - prediction)),
-            torch.zeros_like(estimate) if self._increment is None else self._increment,
-            iterations=self._iterations_at(rho.min()),
-        )
+            variance = 1 / precision
+        residual, derivative = self.linearize(estimate)
+        self._increment = self.likelihood.increment(residual, derivative, variance, self._increment, self.iterations)
         return estimate + self._increment
-
-    def _iterations_at(self, rho: Tensor) -> int:
-        # Conjugate gradients reduce the error by about exp(-2 k / sqrt(condition)) in k iterations, and the
-        # spectrum of A^T A + rho lies in [rho, 1 + rho]: what is left of the error is a tenth.
-        return min(self.iterations, math.ceil(1.5 * math.sqrt(1 + 1 / float(rho))))

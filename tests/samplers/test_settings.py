@@ -1,9 +1,14 @@
 """Settings of a restoration and the presets."""
 
 import dataclasses
+from itertools import product
 
 import pytest
+import torch
+from oracles import GaussianDenoiser, MatrixModel, row_capture
 
+from diffusion import VESDE, VPSDE, SubVPSDE
+from samplers.choices import GUIDANCES, SOLVERS
 from samplers.config import load_config
 from samplers.predictors import AncestralPredictor, ReverseDiffusionPredictor
 from samplers.settings import PRESETS, SamplerSettings, preset_file
@@ -42,12 +47,75 @@ def test_presets_cost_more_the_better_they_are():
         ("steps", 1), ("sigma_end", 0.0), ("sigma_end", 3.0), ("sigma_start", 3.5), ("rho", 0.5),
         ("predictor", "euler"), ("renoise", -0.1), ("renoise", 1.1), ("corrector_ratio", 0.0),
         ("corrector_ratio", 1.0), ("corrector_below", -1.0), ("strength", 0.0), ("cg_iterations", 0),
-        ("noise_factor", 0.0), ("precision", "fp16"), ("tile", 16), ("strength", float("nan")),
+        ("noise_factor", 0.0), ("precision", "fp16"), ("tile", 16), ("strength", float("nan")), ("order", 4),
+        ("solver", "rk45"), ("guidance", "mcg"), ("grid", "linear"), ("output", "median"), ("restarts", -1),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(key, value):
     with pytest.raises(ValueError, match=f"{key} must be .* got {value}"):
         SamplerSettings(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eta": 0.5}, "eta must be 0.0 unless solver is dpm-solver, got 0.5"),
+        ({"churn": 1.0, "solver": "daps"}, "churn must be 0.0 unless solver is heun"),
+        ({"solver": "heun", "predictor": "none"}, "must be"),
+        ({"solver": "heun", "predictor": "euler-maruyama"}, "predictor must be ancestral unless solver is predictor"),
+        ({"solver": "daps", "guidance": "dps"}, "guidance must be proximal unless solver is pred"),
+        ({"solver": "red-diff", "output": "sample"}, "output must be mean with solver red-diff"),
+        ({"output": "sample", "temperature": 0.5}, "temperature must be 1 with output sample, got 0.5"),
+        ({"output": "sample", "renoise": 0.5}, "renoise must be null with output sample, got 0.5"),
+        ({"predictor": "none"}, "corrector_below must be at least sigma_start=0.3"),
+        ({"predictor": "none", "corrector": False}, "corrector must be true with predictor none"),
+        ({"guidance": "range-null"}, "model_error must be 0 with guidance range-null"),
+        ({"restarts": 1, "restart_high": 0.5}, "expected 0.01 <= restart_low < restart_high <= 0.3"),
+        ({"grid": "log-snr", "rho": 7.0}, "rho must be 1.0 unless grid is karras"),
+    ],
+)  # fmt: skip
+def test_settings_that_exclude_one_another_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SamplerSettings(**settings)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sde", [VESDE(), VPSDE(), SubVPSDE()], ids=["ve", "vp", "sub-vp"])
+def test_every_solver_takes_every_guidance_and_counts_its_evaluations(solver, sde):
+    mean, covariance, blur, y = row_capture()
+    model, photo = MatrixModel(blur, mean.shape), GaussianDenoiser(sde, mean, covariance)
+    stepping = solver not in ("daps", "red-diff")
+    for guidance in GUIDANCES if stepping else ("proximal", "none"):
+        grids = ("karras", "log-snr", "time") if guidance == "proximal" else ("karras",)
+        for grid, restarts in product(grids, (0, 2) if stepping and guidance == "proximal" else (0,)):
+            settings = SamplerSettings(
+                solver=solver, guidance=guidance, grid=grid, restarts=restarts, steps=8, model_error=0.0
+            )
+            settings.check(sde)
+            sampler, seen = settings.sampler(sde), []
+            x_t = torch.zeros(1, 1, 1, 8, dtype=torch.float64)
+            guided = settings.guided(photo, model, y, 0.1)
+            x = sampler(guided, x_t, generator=torch.Generator().manual_seed(0), callback=seen.append)
+            assert len(seen) == sampler.evaluations == seen[-1].total
+            assert torch.isfinite(x).all() and seen[-1].residual is not None
+
+
+def test_a_sample_has_all_the_noise():
+    sampler = SamplerSettings(output="sample").sampler()
+    assert sampler.predictor == AncestralPredictor(None, 1.0) and sampler.corrector.temperature == 1.0
+    assert SamplerSettings(output="sample").noise_scale == 1.0 and SamplerSettings().noise_scale == 0.7
+    assert SamplerSettings(output="sample", solver="daps").sampler().sample
+    assert not SamplerSettings(solver="daps").sampler().sample
+
+
+def test_what_the_sde_or_the_light_cannot_do_is_named():
+    with pytest.raises(ValueError, match="sigma_end: expected a number in .0.002, 3"):
+        SamplerSettings(sigma_end=0.001).check(VESDE())
+    SamplerSettings(sigma_end=0.001).check(VPSDE())
+    with pytest.raises(ValueError, match="sigma_start: expected .*VPSDE"):
+        SamplerSettings(sigma_start=2.9).check(VPSDE(beta_max=4.0))
+    with pytest.raises(ValueError, match="guidance must be proximal or pigdm or .* with light linear, got range-null"):
+        SamplerSettings(guidance="range-null", model_error=0.0).check(VESDE(), "linear")
 
 
 def test_every_setting_is_documented():

@@ -1,0 +1,108 @@
+"""What there is to choose from in `SamplerSettings`, what belongs together, and what excludes one another."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samplers.settings import SamplerSettings
+
+__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_settings"]
+
+PRESETS = ("fast", "balanced", "best")
+SOLVERS = ("predictor-corrector", "heun", "dpm-solver", "daps", "red-diff")
+PREDICTORS = ("ancestral", "reverse-diffusion", "euler-maruyama", "probability-flow", "none")
+GUIDANCES = ("proximal", "pigdm", "moment-matching", "dps", "range-null", "none")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "output": ("mean", "sample"),
+    "solver": SOLVERS,
+    "guidance": GUIDANCES,
+    "grid": ("karras", "log-snr", "time"),
+    "predictor": PREDICTORS,
+    "corrector_rule": ("sigma", "snr"),
+    "latent_prior": ("on", "off", "auto"),
+    "precision": ("fp32", "bf16"),
+}
+
+# What only some choices use: a value other than the default would be ignored by the others.
+_STEPPING = ("solver", ("predictor-corrector", "heun", "dpm-solver"))
+_PREDICTING = ("solver", ("predictor-corrector",))
+USED_BY: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "guidance": _STEPPING,
+    "restarts": _STEPPING,
+    "stop_change": _STEPPING,
+    "predictor": _PREDICTING,
+    "corrector_rule": _PREDICTING,
+    "corrector_steps": _PREDICTING,
+    "extrapolate": _PREDICTING,
+    "order": ("solver", ("dpm-solver",)),
+    "eta": ("solver", ("dpm-solver",)),
+    "churn": ("solver", ("heun",)),
+    "ode_steps": ("solver", ("daps",)),
+    "red_weight": ("solver", ("red-diff",)),
+    "red_rate": ("solver", ("red-diff",)),
+    "rho": ("grid", ("karras",)),
+    "cutoff": ("guidance", ("range-null",)),
+}
+
+
+def check_settings(settings: "SamplerSettings") -> None:
+    """Checks every value, and the values together.
+
+    Raises:
+        ValueError: If one is out of its range, or would be ignored; names what is valid.
+    """
+    defaults = {field.name: field.default for field in fields(settings)}
+    _check_values(settings)
+    for key, (owner, owners) in USED_BY.items():
+        used = getattr(settings, owner) in owners or getattr(settings, key) == defaults[key]
+        # No guidance is what the other solvers take.
+        used = used or (key, settings.guidance) == ("guidance", "none")
+        _require(settings, used, key, f"{defaults[key]} unless {owner} is {' or '.join(owners)}")
+    if settings.output == "sample":
+        _require(settings, settings.solver != "red-diff", "output", "mean with solver red-diff, which finds a mode")
+        _require(settings, settings.temperature in (defaults["temperature"], 1), "temperature", "1 with output sample")
+        _require(settings, settings.renoise in (defaults["renoise"], None), "renoise", "null with output sample")
+    if settings.predictor == "none":
+        _require(settings, settings.corrector, "corrector", "true with predictor none, which leaves all work to it")
+        needed = f"at least sigma_start={settings.sigma_start} with predictor none"
+        _require(settings, settings.corrector_below >= settings.sigma_start, "corrector_below", needed)
+    if settings.latent_prior == "on":
+        needed = "off or auto unless guidance is proximal, which alone takes a second estimate"
+        _require(settings, settings.takes_second_estimate, "latent_prior", needed)
+    if settings.guidance == "range-null":
+        _require(settings, settings.model_error == 0, "model_error", "0 with guidance range-null: it weighs no pixels")
+
+
+def _check_values(settings: "SamplerSettings") -> None:
+    def require(condition: bool, key: str, expectation: str) -> None:
+        _require(settings, condition, key, expectation)
+
+    for key, choices in CHOICES.items():
+        require(getattr(settings, key) in choices, key, " or ".join(choices))
+    require(settings.steps >= 2, "steps", "at least 2")
+    require(0 < settings.sigma_end < settings.sigma_start, "sigma_end", f"in (0, sigma_start={settings.sigma_start})")
+    require(settings.sigma_start <= 3, "sigma_start", "at most 3, the largest noise level of training")
+    require(settings.rho >= 1, "rho", "at least 1")
+    require(settings.renoise is None or 0 <= settings.renoise <= 1, "renoise", "null or in [0, 1]")
+    require(0 <= settings.temperature <= 1, "temperature", "in [0, 1]")
+    require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
+    for key in ("corrector_below", "model_error", "restarts", "eta", "churn", "stop_change", "latent_prior_fade"):
+        require(getattr(settings, key) >= 0, key, "non-negative")
+    for key in ("corrector_steps", "ode_steps", "cg_iterations"):
+        require(getattr(settings, key) >= 1, key, "at least 1")
+    for key in (
+        "strength", "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
+    ):  # fmt: skip
+        require(getattr(settings, key) > 0, key, "positive")
+    trust = settings.trust
+    known = trust is None or len(trust) == 3 and all(math.isfinite(value) for value in trust)
+    require(known, "trust", "null or 3 finite numbers")
+    require(settings.order in (1, 2, 3), "order", "1, 2 or 3")
+    require(settings.tile >= 32, "tile", "at least 32")
+
+
+def _require(settings: "SamplerSettings", condition: bool, key: str, expectation: str) -> None:
+    if not condition:
+        raise ValueError(f"{key} must be {expectation}, got {getattr(settings, key)}")

@@ -1,0 +1,140 @@
+"""What a capture says of the photo: y = A(x) + n, n ~ N(0, diag(sigma_n^2)), and denoisers that know it.
+
+Noise may differ from pixel to pixel: sigma_n^2 is then the smallest variance, and weights W in [0, 1] carry the rest. A
+blur that is not linear, as that of linear light, is linearised at each estimate.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion import Denoiser
+from optics.conjugate_gradient import conjugate_gradient
+
+__all__ = ["ForwardModel", "GuidanceError", "GuidedDenoiser", "Likelihood", "LinearOperator", "prior_variance"]
+
+
+class GuidanceError(ValueError):
+    """A guidance cannot do what it is asked for; the message, for the user, names those that can."""
+
+
+class LinearOperator(Protocol):
+    """A linear map of canvases to captures with its adjoint."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def adjoint(self, y: Tensor) -> Tensor: ...
+
+
+class ForwardModel(Protocol):
+    """What happened to the photo: `optics.DefocusOperator` or `optics.LinearLightDefocus`."""
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, LinearOperator]:
+        """The prediction of the capture at x, and the derivative there."""
+
+
+class Likelihood:
+    """The density of a capture given the photo.
+
+    Args:
+        model: The blur.
+        y: Capture in [-1, 1], shape (B, C, H, W).
+        noise_std: Noise of the capture in [-1, 1] units; a number or shape (B, 1 or C, H, W).
+    """
+
+    def __init__(self, model: ForwardModel, y: Tensor, noise_std: float | Tensor) -> None:
+        self.model, self.y = model, y
+        noise_variance = torch.as_tensor(noise_std, device=y.device, dtype=y.dtype).square()
+        # One number serves as sigma_n^2; where noise varies, the weights W carry the rest.
+        self.noise_variance = noise_variance.min()
+        self.weight = self.noise_variance / noise_variance
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, LinearOperator]:
+        """The residual y - A(x) of a canvas x, shape (B, C, H, W), and the derivative of A there."""
+        prediction, derivative = self.model.linearize(x)
+        return self.y - prediction, derivative
+
+    def misfit(self, residual: Tensor) -> Tensor:
+        """Root mean square of a residual in standard deviations of the noise: 1 is what noise alone leaves; scalar."""
+        return (self.weight * residual.square()).mean().div(self.noise_variance).sqrt()
+
+    def increment(
+        self, residual: Tensor, derivative: LinearOperator, variance: Tensor, start: Tensor | None, iterations: int
+    ) -> Tensor:
+        """Argmin over d of ||W^1/2 (residual - A d)||^2 / sigma_n^2 + ||d||^2 / v, by conjugate gradients.
+
+        Args:
+            residual: Of the estimate that d is added to, shape (B, C, H, W).
+            derivative: A.
+            variance: v, scalar or of the shape of d.
+            start: Start of the solver, of the shape of d; None for zero.
+            iterations: Bound of its iterations.
+
+        Returns:
+            d = (A^T W A + rho)^-1 A^T W residual with rho = sigma_n^2 / v, a canvas.
+        """
+        return self.solve(derivative, variance, derivative.adjoint(self.weight * residual), start, iterations)
+
+    def solve(
+        self, derivative: LinearOperator, variance: Tensor, b: Tensor, start: Tensor | None, iterations: int
+    ) -> Tensor:
+        """Solves (A^T W A + rho) d = b, of the shape of b; arguments as of `increment`."""
+        rho = self.noise_variance / variance
+        return conjugate_gradient(
+            lambda d: derivative.adjoint(self.weight * derivative(d)) + rho * d,
+            b,
+            torch.zeros_like(b) if start is None else start,
+            iterations=_sufficient(rho.min(), iterations),
+        )
+
+
+class GuidedDenoiser(Denoiser):
+    """A denoiser that knows the capture; on its own the prior's, for samplers that meet the capture themselves.
+
+    Args:
+        denoiser: Estimates E[x_0 | x_t].
+        model: The blur; linearised at each estimate.
+        y: Capture in [-1, 1], shape (B, C, H, W).
+        noise_std: Noise of the capture in [-1, 1] units; a number or shape (B, 1 or C, H, W).
+
+    Attributes:
+        residual: `Likelihood.misfit` of the prior's estimate in the last evaluation, scalar; None before it.
+    """
+
+    def __init__(self, denoiser: Denoiser, model: ForwardModel, y: Tensor, noise_std: float | Tensor) -> None:
+        super().__init__()
+        self.denoiser, self.sde = denoiser, denoiser.sde
+        self.likelihood = Likelihood(model, y, noise_std)
+        self.residual: Tensor | None = None
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        estimate = self.denoiser(x_t, t)
+        self.linearize(estimate)
+        return estimate
+
+    def linearize(self, estimate: Tensor) -> tuple[Tensor, LinearOperator]:
+        """`Likelihood.linearize` at the prior's estimate, whose misfit is kept."""
+        residual, derivative = self.likelihood.linearize(estimate)
+        self.residual = self.likelihood.misfit(residual)
+        return residual, derivative
+
+
+def prior_variance(sigma: Tensor, strength: float = 1.0, photo_std: float = 0.5) -> Tensor:
+    """The variance v = sigma^2 / (lambda (1 + sigma^2 / s_d^2)) of x_0 given x_t.
+
+    At lambda = 1 it is exact for photos of independent pixels with standard deviation s_d.
+
+    Args:
+        sigma: Noise level of x_t / alpha (VE units).
+        strength: lambda; smaller trusts the capture more.
+        photo_std: s_d in [-1, 1] units.
+    """
+    return sigma.square() / (strength * (1 + sigma.square() / photo_std**2))
+
+
+def _sufficient(rho: Tensor, bound: int) -> int:
+    # Conjugate gradients reduce the error by about exp(-2 k / sqrt(condition)) in k iterations, and the
+    # spectrum of A^T A + rho lies in [rho, 1 + rho]: what is left of the error is a tenth.
+    return min(bound, math.ceil(1.5 * math.sqrt(1 + 1 / float(rho))))
