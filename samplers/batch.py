@@ -2,7 +2,8 @@
 
 A photo `name.ext` becomes `name.ext`, its defocus map `name.ext_defocus.tif`, the map's confidence
 `name.ext_confidence.tif` where it was estimated, and for looking at `name.ext_overlay.png` and `name.ext_report.html`:
-with the suffix kept, photos that differ in it alone stay apart.
+with the suffix kept, photos that differ in it alone stay apart. Where asked for, samples `name.ext_sample1.ext` and
+their spread `name.ext_spread.tif`, and the reverse process `name.ext_trajectory.webp` and `.svg`, are written as well.
 """
 
 import os
@@ -30,12 +31,16 @@ class Job:
         result: The restored photo.
         with_report: Whether a report and an overlay are written.
         with_confidence: Whether the map is to be estimated, and its confidence written.
+        samples: Number of samples that are written, and their spread; 0 for neither.
+        with_trajectory: Whether the reverse process is written.
     """
 
     photo: Path
     result: Path
     with_report: bool = True
     with_confidence: bool = True
+    samples: int = 0
+    with_trajectory: bool = False
 
     @property
     def defocus_map(self) -> Path:
@@ -58,14 +63,49 @@ class Job:
         return self.result.with_name(f"{self.result.name}_report.html")
 
     @property
+    def sample_files(self) -> list[Path]:
+        """The samples, with the suffix of the photo."""
+        name = self.result.name
+        return [
+            self.result.with_name(f"{name}_sample{number}{self.result.suffix}") for number in range(1, self.samples + 1)
+        ]
+
+    @property
+    def spread(self) -> Path:
+        """The map of the samples' standard deviation."""
+        return self.result.with_name(f"{self.result.name}_spread.tif")
+
+    @property
+    def animation(self) -> Path:
+        """The estimates of the reverse process."""
+        return self.result.with_name(f"{self.result.name}_trajectory.webp")
+
+    @property
+    def plot(self) -> Path:
+        """The curves of the reverse process."""
+        return self.result.with_name(f"{self.result.name}_trajectory.svg")
+
+    @property
     def outputs(self) -> list[Path]:
         """All files that are written."""
-        confidence = [self.confidence] if self.with_confidence else []
-        return [self.result, self.defocus_map, *confidence, *([self.overlay, self.report] if self.with_report else [])]
+        return [
+            self.result,
+            self.defocus_map,
+            *([self.confidence] if self.with_confidence else []),
+            *([self.overlay, self.report] if self.with_report else []),
+            *([*self.sample_files, self.spread] if self.samples else []),
+            *([self.animation, self.plot] if self.with_trajectory else []),
+        ]
 
 
 def plan(
-    paths: Sequence[str | Path], out: str | Path, *, with_report: bool = True, with_confidence: bool = True
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    with_report: bool = True,
+    with_confidence: bool = True,
+    samples: int = 0,
+    with_trajectory: bool = False,
 ) -> tuple[list[Job], list[str]]:
     """Finds the photos at some paths and names their results; the tree below a given folder is kept.
 
@@ -76,6 +116,8 @@ def plan(
         out: Folder of the results.
         with_report: Whether reports and overlays are written.
         with_confidence: Whether maps are to be estimated, and their confidence written.
+        samples: Number of samples that are written of each photo.
+        with_trajectory: Whether the reverse process of each photo is written.
 
     Returns:
         The jobs in the order of the paths, and a sentence for each path that leads to no photo.
@@ -98,7 +140,7 @@ def plan(
                 errors.append(f"{path}: expected photos outside the folder of results {out}, got none")
         for photo in found:
             result = out / (photo.name if is_file else photo.relative_to(path))
-            job = Job(photo, result, with_report, with_confidence)
+            job = Job(photo, result, with_report, with_confidence, samples, with_trajectory)
             other = jobs.setdefault(job.result, job)
             if other.photo.resolve() != photo.resolve():
                 raise CollisionError(f"{photo}: expected results of its own, got {job.result}, made of {other.photo}")

@@ -6,7 +6,7 @@ PHOTO is a JPEG, PNG or TIFF file, or a folder of them, whose tree is kept below
 a photo of the same name, format, size and bit depth, its defocus map NAME.SUFFIX_defocus.tif (blur radii in
 pixels, float32; edit it and feed it back with --defocus-map), how far an estimated map can be trusted
 NAME.SUFFIX_confidence.tif (0 to 1, float32), and to look at NAME.SUFFIX_overlay.png (the radii in colours) and
-NAME.SUFFIX_report.html (before and after).
+NAME.SUFFIX_report.html (before and after). --samples and --trajectory write more beside them.
 Blur that is meant to be can stay: --max-radius, --mask and --strength. Pixels kept so have the photo's own values.
 key=value pairs override the preset, as in steps=10 corrector=false. The paths of the files that were
 written go to the standard output, progress and errors to the standard error.
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_combination(arguments, photos, overrides)
         jobs, errors = plan(
             photos, arguments.output, with_report=not arguments.no_report,
-            with_confidence=arguments.defocus_map is None,
+            with_confidence=arguments.defocus_map is None, samples=arguments.samples or 0,
+            with_trajectory=arguments.trajectory,
         )  # fmt: skip
         return _restore_all(arguments, overrides, jobs, errors)
     except (UsageError, CollisionError, WeightsError) as error:
@@ -95,6 +96,8 @@ def _parser() -> Parser:
     add("--psf-grid", type=_grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
     add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
     add("--light", choices=("auto", "srgb", "linear"), default="auto", help="what the blur mixes (default: auto)")
+    add("--samples", type=_samples, metavar="N", help="draw N samples: their mean, spread, and each of them as files")
+    add("--trajectory", action="store_true", help="write the reverse process as animation and plot")
     add("--seed", type=_seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     add("--tile", type=int, metavar="N", help="side of the network's tiles in pixels; less needs less memory")
@@ -132,6 +135,13 @@ def _grid(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
+def _samples(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a number of samples from 2 to 1000, got {text}")
+    return value
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**63:
@@ -158,10 +168,10 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
         raise UsageError(f"--psf: expected {', '.join(PSFS)} with --method tv-bank, got {arguments.psf}")
     if arguments.method != "score":
         got = f"expected {{}} with --method score, got --method {arguments.method}"
-        alone = ("preset", "map_estimator", "latent_prior")
+        alone = ("preset", "map_estimator", "latent_prior", "samples", "trajectory")
         alone += ("defocus_map",) if arguments.method == "swin-diff" else ("weights", "tile")
         for name in alone:
-            if getattr(arguments, name) is not None:
+            if getattr(arguments, name) not in (None, False):
                 raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
         if arguments.method == "swin-diff":
             for name in ("psf", "light"):
@@ -201,6 +211,7 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
     """Restores photo after photo; returns the exit code of each."""
     from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
+    from samplers.guidance import GuidanceError
     from samplers.one_photo import MapError, restore_file
     from samplers.restoring import OutOfMemory
     from samplers.wishes import MaskError, Wishes
@@ -229,6 +240,8 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
                 job, method, device, radius_map, facts, None if arguments.quiet else label, wishes
             )
             seconds = time.perf_counter() - start
+        except GuidanceError as error:
+            codes.append(_report(error, USAGE))
         except MapError as error:
             codes.append(_report(f"{arguments.defocus_map}: {error}", USAGE))
         except MaskError as error:
@@ -263,6 +276,7 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     from samplers.config import load_config
     from samplers.map_estimators import best_estimator
     from samplers.pipeline import DefocusDeblurPipeline
+    from samplers.posterior_samples import SamplesMethod
     from samplers.restoring import ScoreMethod, SwinDiffMethod, TVBankMethod, TVMethod
     from samplers.settings import SamplerSettings, preset_file
     from samplers.weights import load_latent_prior
@@ -281,12 +295,19 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
 
     preset, weights = arguments.preset or "balanced", arguments.weights or "weights/small"
     tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]
+    output = [] if arguments.samples is None else ["output=sample"]
     prior = [] if arguments.latent_prior is None else [f"latent_prior={arguments.latent_prior}"]
-    settings = load_config(SamplerSettings, preset_file(preset), [*overrides, *tile, *prior])
+    settings = load_config(SamplerSettings, preset_file(preset), [*output, *overrides, *tile, *prior])
+    if arguments.samples is not None and settings.output != "sample":
+        raise UsageError(f"--samples {arguments.samples}: expected output=sample, got output={settings.output}")
     device = _device(arguments.device)
     pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
     if settings.latent_prior == "on" and pipeline.latent_prior is None:
         raise UsageError(f"--latent-prior on: expected weights with a latent_prior, got {weights} without")
+    try:
+        settings.check(pipeline.sde, "linear" if arguments.light == "linear" else "srgb")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     estimator = arguments.map_estimator or best_estimator(pipeline.defocus_map)
     if estimator in ("fused", "learned") and pipeline.defocus_map is None:
         raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")
@@ -296,6 +317,9 @@ def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
     method = ScoreMethod(
         pipeline, settings, lens=lens, noise_std=noise_std, seed=arguments.seed, map_estimator=estimator
     )
+    if arguments.samples is not None:
+        facts["samples"] = arguments.samples
+        method = SamplesMethod(method, arguments.samples)
     return method, device, facts
 
 

@@ -10,8 +10,9 @@ from tqdm import tqdm
 from photos import Photo, read, write, write_map, write_overlay, write_report
 from samplers.batch import Job, written_together
 from samplers.pipeline import Restoration
-from samplers.predictor_corrector import SamplerStep
+from samplers.reverse_process import SamplerStep
 from samplers.restoring import Method
+from samplers.trajectory import Trajectory
 from samplers.wishes import Wishes, restore_as_wished
 
 __all__ = ["MapError", "restore_file"]
@@ -34,7 +35,7 @@ def restore_file(
 
     Args:
         job: The photo and the names of its results.
-        method: How it is restored.
+        method: How it is restored; a `SamplesMethod` where the job asks for samples.
         device: Where.
         radius_map: Blur radii in pixels, shape (H, W); estimated if None.
         facts: What the report says of the method.
@@ -57,16 +58,29 @@ def restore_file(
     progress = nullcontext() if label is None else tqdm(desc=label, unit=" evaluations", leave=False, disable=None)
     with progress as bar:
 
-        def show(step: SamplerStep) -> None:
-            bar.total = step.total
-            bar.update(step.index - bar.n)
+        trajectory = Trajectory(size) if job.with_trajectory else None
 
-        restored = restore_as_wished(method, image, given, wishes or Wishes(), None if bar is None else show)
-    _write(job, photo, restored, facts or {}, estimated=radius_map is None)
+        def show(step: SamplerStep) -> None:
+            if bar is not None:
+                bar.total = step.total
+                bar.update(step.index - bar.n)
+            if trajectory is not None:
+                trajectory(step)
+
+        seen = None if bar is None and trajectory is None else show
+        restored = restore_as_wished(method, image, given, wishes or Wishes(), seen)
+    _write(job, photo, restored, facts or {}, radius_map is None, trajectory)
     return restored
 
 
-def _write(job: Job, photo: Photo, restored: Restoration, facts: Mapping[str, str | float], estimated: bool) -> None:
+def _write(
+    job: Job,
+    photo: Photo,
+    restored: Restoration,
+    facts: Mapping[str, str | float],
+    estimated: bool,
+    trajectory: Trajectory | None,
+) -> None:
     after = restored.image[0].permute(1, 2, 0).cpu().numpy()
     radii = restored.radius_map[0, 0].cpu().numpy()
     with written_together(job) as names:
@@ -74,6 +88,12 @@ def _write(job: Job, photo: Photo, restored: Restoration, facts: Mapping[str, st
         write_map(names[job.defocus_map], radii)
         if job.with_confidence:
             write_map(names[job.confidence], restored.confidence[0, 0].cpu().numpy())
+        if job.samples:
+            write_map(names[job.spread], restored.spread[0, 0].cpu().numpy())
+            for file, sample in zip(job.sample_files, restored.samples, strict=True):
+                write(names[file], sample[0].permute(1, 2, 0).cpu().numpy(), like=photo)
+        if trajectory is not None:
+            trajectory.write(names[job.animation], names[job.plot], restored.image)
         if job.with_report:
             write_overlay(names[job.overlay], photo.pixels, radii)
             facts = {

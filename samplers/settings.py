@@ -16,6 +16,7 @@ from samplers.grids import check_levels, karras_grid, log_snr_grid, time_grid
 from samplers.guidance import (
     DPSGuidance,
     ForwardModel,
+    GuidanceError,
     GuidedDenoiser,
     MomentMatchingGuidance,
     PiGDMGuidance,
@@ -146,12 +147,13 @@ class SamplerSettings:
         """Finds out before the work whether it can be done.
 
         Raises:
-            ValueError: If the SDE does not reach the noise levels, or the guidance cannot take the light.
+            ValueError: If the SDE does not reach the noise levels.
+            GuidanceError: If the guidance cannot take the light.
         """
         check_levels(sde, self.sigma_start, self.sigma_end)
         if self.guidance == "range-null" and light != "srgb":
             others = " or ".join(name for name in GUIDANCES if name != "range-null")
-            raise ValueError(f"guidance must be {others} with light {light}, got range-null, which needs a linear blur")
+            raise GuidanceError(f"guidance must be {others} with light {light}, got range-null, for linear blur")
 
     def sigmas(self, sde: SDE | None = None) -> Tensor:
         """The noise levels of the run with restarts, shape (N,); `sde`, VE if None, matters to grid `time` alone."""

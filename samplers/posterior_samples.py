@@ -1,0 +1,77 @@
+"""Several samples of the posterior: their mean, and how far they are apart in every pixel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from samplers.pipeline import Restoration
+from samplers.restoring import ScoreMethod
+from samplers.reverse_process import SamplerStep
+
+__all__ = ["SampledRestoration", "SamplesMethod"]
+
+
+@dataclass(frozen=True)
+class SampledRestoration(Restoration):
+    """A restoration whose image is the mean of samples.
+
+    Attributes:
+        samples: In [0, 1], each of shape (1, 3, H, W).
+        spread: Standard deviation of the samples in each pixel, of full range, root mean square over the channels,
+            shape (1, 1, H, W). Where it is large the detail is one of several that fit the capture.
+    """
+
+    samples: tuple[Tensor, ...] = ()
+    spread: Tensor | None = None
+
+
+class SamplesMethod:
+    """Draws samples one after another, each from noise of its own, under one defocus map and lens.
+
+    Args:
+        method: The sampler; its seed is that of the first sample, and each further one has the next number.
+        count: Number of samples, at least 2.
+
+    Raises:
+        ValueError: If count is below 2, or the settings do not draw samples.
+    """
+
+    def __init__(self, method: ScoreMethod, count: int) -> None:
+        if count < 2:
+            raise ValueError(f"samples: expected at least 2, got {count}")
+        if method.settings.output != "sample":
+            raise ValueError(f"samples: expected settings with output=sample, got output={method.settings.output}")
+        self.method, self.count = method, count
+
+    def __call__(
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
+    ) -> SampledRestoration:
+        """Restores a capture `count` times; arguments and errors as of `ScoreMethod`."""
+        first = self.method(image, radius_map, _shifted(callback, 0, self.count))
+        samples, evaluations = [first.image], first.evaluations
+        # Map and lens are found once, for the first.
+        options = {**self.method.options, "lens": first.lens}
+        for number in range(1, self.count):
+            method = ScoreMethod(
+                self.method.pipeline, self.method.settings, seed=self.method.seed + number, **options
+            )
+            drawn = method(image, first.radius_map, _shifted(callback, number, self.count))
+            samples.append(drawn.image)
+            evaluations += drawn.evaluations
+        stacked = torch.cat(samples)
+        spread = stacked.var(0, keepdim=True).mean(1, keepdim=True).sqrt()
+        mean = stacked.mean(0, keepdim=True)
+        return SampledRestoration(
+            mean, first.radius_map, first.confidence, first.noise_std, evaluations, first.lens, tuple(samples), spread
+        )
+
+
+def _shifted(
+    callback: Callable[[SamplerStep], None] | None, number: int, count: int
+) -> Callable[[SamplerStep], None] | None:
+    """Counts the evaluations of one sample on from those before."""
+    if callback is None:
+        return None
+    return lambda step: callback(replace(step, index=number * step.total + step.index, total=count * step.total))
