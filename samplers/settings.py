@@ -153,7 +153,7 @@ class SamplerSettings:
         check_levels(sde, self.sigma_start, self.sigma_end)
         if self.guidance == "range-null" and light != "srgb":
             others = " or ".join(name for name in GUIDANCES if name != "range-null")
-            raise GuidanceError(f"guidance must be {others} with light {light}, got range-null: its blur is linear")
+            raise GuidanceError(f"guidance must be {others} with light {light}, got range-null, for linear blur")
 
     def sigmas(self, sde: SDE | None = None) -> Tensor:
         """The noise levels of the run with restarts, shape (N,); `sde`, VE if None, matters to grid `time` alone."""
