@@ -10,8 +10,8 @@ from tqdm import tqdm
 from photos import Photo, read, write, write_map, write_overlay, write_report
 from samplers.batch import Job, written_together
 from samplers.pipeline import Restoration
-from samplers.reverse_process import SamplerStep
 from samplers.restoring import Method
+from samplers.reverse_process import SamplerStep
 from samplers.trajectory import Trajectory
 from samplers.wishes import Wishes, restore_as_wished
 

@@ -37,7 +37,7 @@ class Restoration:
     Attributes:
         image: Restored photo in [0, 1], shape (1, 3, H, W).
         radius_map: Blur radii that were used, pixels, shape (1, 1, H, W).
-        confidence: Of the estimated map, in [0, 1], shape (1, 1, H, W); None if the map was given.
+        confidence: Of the estimated map, in [0, 1], shape (1, 1, H, W); None if the map is to be believed.
         noise_std: Noise of the capture that was used, of full range.
         evaluations: Network evaluations done.
         lens: What else was supposed of the blur.
@@ -94,6 +94,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         image: Tensor,
         *,
         radius_map: Tensor | None = None,
+        confidence: Tensor | None = None,
         noise_std: float | None = None,
         lens: Lens | UnknownLens = UNKNOWN,
         map_estimator: str | None = None,
@@ -106,6 +107,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         Args:
             image: Capture in [0, 1], shape (1, 3, H, W), any size.
             radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated from the capture if None.
+            confidence: Of the map, in [0, 1], same shape, where it is an estimate; None believes a map that is given.
             noise_std: Noise of the capture, of full range; estimated if None.
             lens: What is known of the blur beside its radius; what is not is found in the capture.
             map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is,
@@ -126,7 +128,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             raise ValueError("latent_prior=on: expected a pipeline with a latent_prior, got one without")
         settings.check(self.sde)
         generator = generator or torch.Generator().manual_seed(0)
-        confidence, known = None, lens if isinstance(lens, Lens) else lens.assumed
+        known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
         if radius_map is None:
             estimate = make_estimator(map_estimator, self.defocus_map, known, settings.tile)

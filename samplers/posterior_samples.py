@@ -46,10 +46,11 @@ class SamplesMethod:
         self.method, self.count = method, count
 
     def __call__(
-        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
-    ) -> SampledRestoration:
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
+        confidence: Tensor | None = None,
+    ) -> SampledRestoration:  # fmt: skip
         """Restores a capture `count` times; arguments and errors as of `ScoreMethod`."""
-        first = self.method(image, radius_map, _shifted(callback, 0, self.count))
+        first = self.method(image, radius_map, _shifted(callback, 0, self.count), confidence)
         samples, evaluations = [first.image], first.evaluations
         # Map and lens are found once, for the first.
         options = {**self.method.options, "lens": first.lens}
@@ -57,7 +58,7 @@ class SamplesMethod:
             method = ScoreMethod(
                 self.method.pipeline, self.method.settings, seed=self.method.seed + number, **options
             )
-            drawn = method(image, first.radius_map, _shifted(callback, number, self.count))
+            drawn = method(image, first.radius_map, _shifted(callback, number, self.count), first.confidence)
             samples.append(drawn.image)
             evaluations += drawn.evaluations
         stacked = torch.cat(samples)
@@ -66,6 +67,10 @@ class SamplesMethod:
         return SampledRestoration(
             mean, first.radius_map, first.confidence, first.noise_std, evaluations, first.lens, tuple(samples), spread
         )
+
+    def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimates the map that the method takes where none is given, see `ScoreMethod.estimate_map`."""
+        return self.method.estimate_map(image)
 
 
 def _shifted(

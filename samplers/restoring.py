@@ -20,7 +20,7 @@ from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
 from samplers.map_estimators import map_estimator as make_estimator
 from samplers.pipeline import DefocusDeblurPipeline, Restoration
-from samplers.predictor_corrector import SamplerStep
+from samplers.reverse_process import SamplerStep
 from samplers.settings import SamplerSettings
 
 __all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "SwinDiffMethod", "TVBankMethod", "TVMethod"]
@@ -38,9 +38,13 @@ class Method(Protocol):
     """How captures become sharper."""
 
     def __call__(
-        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
-    ) -> Restoration:
-        """Restores a capture in [0, 1], shape (1, 3, H, W); the map holds radii in pixels, (1, 1, H, W)."""
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
+        confidence: Tensor | None = None,
+    ) -> Restoration:  # fmt: skip
+        """Restores a capture in [0, 1], shape (1, 3, H, W); the map holds radii in pixels, (1, 1, H, W).
+
+        A map that comes with its confidence is an estimate like one of `estimate_map`; without, it is believed.
+        """
 
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Radius in pixels and confidence in [0, 1] of a capture, both (1, 1, H, W)."""
@@ -72,8 +76,9 @@ class ScoreMethod:
         self.options = {"lens": lens, "noise_std": noise_std, "map_estimator": map_estimator}
 
     def __call__(
-        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
-    ) -> Restoration:
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
+        confidence: Tensor | None = None,
+    ) -> Restoration:  # fmt: skip
         """Restores a capture, with smaller tiles where memory does not suffice.
 
         Raises:
@@ -85,6 +90,7 @@ class ScoreMethod:
             return self.pipeline(
                 image,
                 radius_map=radius_map,
+                confidence=confidence,
                 settings=replace(self.settings, tile=tile),
                 generator=torch.Generator().manual_seed(self.seed),
                 callback=callback,
@@ -126,8 +132,9 @@ class SwinDiffMethod:
 
     @torch.no_grad()
     def __call__(
-        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
-    ) -> Restoration:
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
+        confidence: Tensor | None = None,
+    ) -> Restoration:  # fmt: skip
         """Restores a capture, with smaller tiles where memory does not suffice; a given map changes nothing.
 
         Raises:
@@ -137,9 +144,9 @@ class SwinDiffMethod:
         noise_std = estimate_noise_std(image) if self.noise_std is None else self.noise_std
 
         def restore(tile: int) -> Restoration:
-            used, confidence = (radius_map, None) if radius_map is not None else self.estimate_map(image)
+            used = (radius_map, confidence) if radius_map is not None else self.estimate_map(image)
             restored = SwinDiffRestorer(self.network, tile)(image, torch.Generator().manual_seed(self.seed))
-            return Restoration(restored, used, confidence, noise_std, 1)
+            return Restoration(restored, *used, noise_std, 1)
 
         result = _in_tiles_that_fit(restore, image, self.tile)
         if not torch.isfinite(result.image).all():
@@ -165,15 +172,15 @@ class TVMethod:
 
     @torch.no_grad()
     def __call__(
-        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None
-    ) -> Restoration:
+        self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
+        confidence: Tensor | None = None,
+    ) -> Restoration:  # fmt: skip
         """Restores a capture; there are no network evaluations to call back after.
 
         Raises:
             OutOfMemory: If memory does not suffice.
             FloatingPointError: If the result is not finite.
         """
-        confidence = None
         if radius_map is None:
             radius_map, confidence = self.estimate_map(image)
         with _memory_explained():

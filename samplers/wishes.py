@@ -17,8 +17,8 @@ from optics.defocus_map import MotionDetector
 from optics.defocus_map.posterior import leave_sharp_alone
 from samplers.composition import compose
 from samplers.pipeline import Restoration
-from samplers.predictor_corrector import SamplerStep
 from samplers.restoring import Method
+from samplers.reverse_process import SamplerStep
 
 __all__ = ["MaskError", "Wishes", "restore_as_wished"]
 
@@ -80,11 +80,11 @@ def restore_as_wished(
                     f"expected blur of a lens out of focus, got what looks like motion of about {motion.length:.0f} "
                     f"pixels at {degrees:.0f} degrees; estimated radii are halved"
                 )
-    restored = method(image, radius_map, callback)
+    restored = method(image, radius_map, callback, confidence)
     composed = compose(
         image, restored.image, restored.radius_map, mask=mask, max_radius=wishes.max_radius, strength=wishes.strength
     )
-    return replace(restored, image=composed, confidence=confidence)
+    return replace(restored, image=composed)
 
 
 def _size(shape: tuple[int, int]) -> str:
