@@ -103,6 +103,8 @@ def _write(
                 "largest blur radius (pixels)": float(radii.max()),
                 "noise (of full range)": restored.noise_std,
                 "network evaluations": restored.evaluations,
+                "light that the blur mixed": restored.lens.light,
+                "softness of the PSF": "measured" if restored.lens.psf is not None else restored.lens.softness,
                 **facts,
             }
             write_report(names[job.report], photo.pixels, after, radii, facts, job.photo.name)
