@@ -1,6 +1,6 @@
 """Several samples of the posterior: their mean, and how far they are apart in every pixel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +25,12 @@ class SampledRestoration(Restoration):
 
     samples: tuple[Tensor, ...] = ()
     spread: Tensor | None = None
+
+    def of(self, samples: Sequence[Tensor]) -> "SampledRestoration":
+        """The same of other samples: mean and spread follow."""
+        stacked = torch.cat(list(samples))
+        spread = stacked.var(0, keepdim=True).mean(1, keepdim=True).sqrt()
+        return replace(self, image=stacked.mean(0, keepdim=True), samples=tuple(samples), spread=spread)
 
 
 class SamplesMethod:
@@ -61,12 +67,9 @@ class SamplesMethod:
             drawn = method(image, first.radius_map, _shifted(callback, number, self.count), first.confidence)
             samples.append(drawn.image)
             evaluations += drawn.evaluations
-        stacked = torch.cat(samples)
-        spread = stacked.var(0, keepdim=True).mean(1, keepdim=True).sqrt()
-        mean = stacked.mean(0, keepdim=True)
         return SampledRestoration(
-            mean, first.radius_map, first.confidence, first.noise_std, evaluations, first.lens, tuple(samples), spread
-        )
+            first.image, first.radius_map, first.confidence, first.noise_std, evaluations, first.lens
+        ).of(samples)
 
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Estimates the map that the method takes where none is given, see `ScoreMethod.estimate_map`."""

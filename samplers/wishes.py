@@ -17,6 +17,7 @@ from optics.defocus_map import MotionDetector
 from optics.defocus_map.posterior import leave_sharp_alone
 from samplers.composition import compose
 from samplers.pipeline import Restoration
+from samplers.posterior_samples import SampledRestoration
 from samplers.restoring import Method
 from samplers.reverse_process import SamplerStep
 
@@ -81,10 +82,15 @@ def restore_as_wished(
                     f"pixels at {degrees:.0f} degrees; estimated radii are halved"
                 )
     restored = method(image, radius_map, callback, confidence)
-    composed = compose(
-        image, restored.image, restored.radius_map, mask=mask, max_radius=wishes.max_radius, strength=wishes.strength
-    )
-    return replace(restored, image=composed)
+
+    def composed(x: Tensor) -> Tensor:
+        return compose(
+            image, x, restored.radius_map, mask=mask, max_radius=wishes.max_radius, strength=wishes.strength
+        )
+
+    if isinstance(restored, SampledRestoration):
+        return restored.of([composed(sample) for sample in restored.samples])
+    return replace(restored, image=composed(restored.image))
 
 
 def _size(shape: tuple[int, int]) -> str:

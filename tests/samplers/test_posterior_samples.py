@@ -12,6 +12,7 @@ from photos import read_map
 from samplers import DefocusDeblurPipeline, SamplerSettings
 from samplers.posterior_samples import SamplesMethod
 from samplers.restoring import ScoreMethod
+from samplers.wishes import Wishes, restore_as_wished
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_mean_and_spread_are_those_of_the_samples(method):
     expected = np.sqrt(stacked.var(0, ddof=1).mean(0))
     np.testing.assert_allclose(result.spread[0, 0], expected, atol=1e-6)
     assert expected.mean() > 0.01
+
+
+def test_what_is_kept_is_kept_in_every_sample(method):
+    image = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(1))
+    mask = np.ones((20, 24), np.float32)
+    mask[:10] = 0
+    wished = restore_as_wished(SamplesMethod(method, 2), image, torch.full((1, 1, 20, 24), 2.0), Wishes(mask=mask))
+    for picture in (wished.image, *wished.samples):
+        assert torch.equal(picture[..., :10, :], image[..., :10, :])
+    assert not wished.spread[..., :10, :].any() and wished.spread[..., 10:, :].mean() > 0.01
 
 
 def test_settings_must_draw_samples(method):
