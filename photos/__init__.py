@@ -8,25 +8,36 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from photos.files import find_photos, read, write
+    from photos.inscription import inscription_of
     from photos.maps import map_picture, read_map, write_map
     from photos.masks import read_mask
     from photos.overlay import write_overlay
     from photos.photo import MAX_PIXELS, Photo, PhotoError
     from photos.report import write_report
+    from photos.stack import open_pages
+    from photos.value_range import ValueRange
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+RAW_SUFFIXES = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw"}
+    | {".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+)
+PHOTO_SUFFIXES = RAW_SUFFIXES | {
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif",
+}  # fmt: skip
 
 _HOME = {
     "MAX_PIXELS": "photo", "Photo": "photo", "PhotoError": "photo",
     "find_photos": "files", "read": "files", "write": "files",
     "map_picture": "maps", "read_map": "maps", "write_map": "maps",
     "read_mask": "masks", "write_overlay": "overlay",
-    "write_report": "report",
+    "write_report": "report", "open_pages": "stack", "ValueRange": "value_range",
+    "inscription_of": "inscription",
 }  # fmt: skip
 
 __all__ = [
-    "MAX_PIXELS", "PHOTO_SUFFIXES", "Photo", "PhotoError", "find_photos", "map_picture", "read", "read_map",
-    "read_mask", "write", "write_map", "write_overlay", "write_report",
+    "MAX_PIXELS", "PHOTO_SUFFIXES", "RAW_SUFFIXES", "Photo", "PhotoError", "ValueRange", "find_photos",
+    "inscription_of", "map_picture", "open_pages", "read", "read_map", "read_mask", "write", "write_map",
+    "write_overlay", "write_report",
 ]  # fmt: skip
 
 

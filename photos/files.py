@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,15 +13,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
-from photos import PHOTO_SUFFIXES, jpeg, png, tiff
+from photos import PHOTO_SUFFIXES, avif, heic, jpeg, png, raw, tiff, tiff_writing, webp
 from photos.photo import Photo, PhotoError, Refused
+from photos.value_range import ValueRange
 
 __all__ = [
-    "decode", "explained", "file_bytes", "find_photos", "format_of", "read", "replacing", "strict_decoding", "write",
+    "decode", "encode", "explained", "file_bytes", "find_photos", "format_of", "read", "replacing", "strict_decoding",
+    "write",
 ]  # fmt: skip
 
-_CODECS = {"JPEG": jpeg, "PNG": png, "TIFF": tiff}
-_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "TIFF": (".tif", ".tiff")}
+_CODECS = {"JPEG": jpeg, "PNG": png, "TIFF": tiff_writing, "WebP": webp, "AVIF": avif, "HEIC": heic}
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "TIFF": (".tif", ".tiff"), "WebP": (".webp",), "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif"),
+}  # fmt: skip
+_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, HEIC or raw photo"
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _BEGINNINGS = {
     b"\xff\xd8\xff": "JPEG", png.SIGNATURE: "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
     b"MM\0+": "TIFF", b"GIF8": "GIF", b"BM": "BMP", b"8BPS": "PSD", b"%PDF": "PDF", b"\x76\x2f\x31\x01": "OpenEXR",
@@ -61,13 +69,14 @@ def find_photos(path: str | Path) -> list[Path]:
     return found
 
 
-def read(path: str | Path) -> Photo:
-    """Reads a JPEG, PNG or TIFF file, upright, without loss of bit depth.
+def read(path: str | Path, value_range: ValueRange | None = None) -> Photo:
+    """Reads a JPEG, PNG, TIFF, WebP, AVIF, HEIC or raw file, upright, without loss of bit depth.
 
-    The format is recognised by the file's content, not by its name.
+    The format is recognised by the file's content, not by its name; raw files that look like TIFF need their suffix.
 
     Args:
         path: The file.
+        value_range: The stored values that become 0 and 1, see `photos.value_range`; None for those of the type.
 
     Returns:
         The photo; its pixels are in [0, 1] as stored.
@@ -76,15 +85,17 @@ def read(path: str | Path) -> Photo:
         PhotoError: If the file is missing, unreadable, cut short, damaged, or not a photo of a supported kind.
     """
     path = Path(path)
-    return decode(path, file_bytes(path))
+    return decode(path, file_bytes(path), value_range)
 
 
-def decode(path: Path, data: bytes) -> Photo:
-    """Decodes the content of a JPEG, PNG or TIFF file, as `read` does.
+def decode(path: Path, data: bytes, value_range: ValueRange | None = None, page: int | None = None) -> Photo:
+    """Decodes the content of a photo file, as `read` does.
 
     Args:
         path: Name of the file, for the photo and for errors; it need not exist.
         data: Its content.
+        value_range: The stored values that become 0 and 1; None for those of the type.
+        page: Which picture of a TIFF with several; None for the only one.
 
     Returns:
         The photo; its pixels are in [0, 1] as stored.
@@ -92,12 +103,20 @@ def decode(path: Path, data: bytes) -> Photo:
     Raises:
         PhotoError: If this is not a whole photo of a supported kind.
     """
-    kind = format_of(data)
+    kind = "raw photo" if raw.is_raw(data, path.suffix.lower()) else format_of(data)
     with explained(path, kind):
-        if kind not in _CODECS:
-            raise Refused(f"expected a JPEG, PNG or TIFF photo, got {kind}")
+        if kind != "raw photo" and kind not in _CODECS:
+            raise Refused(f"expected a {_KNOWN}, got {kind}")
         with strict_decoding():
-            return Photo.of(path, kind, _CODECS[kind].decode(data))
+            if kind == "raw photo":
+                kind, decoded = "TIFF", raw.decode(data)
+            elif kind == "TIFF":
+                decoded = tiff.decode(data, page)
+            else:
+                decoded = _CODECS[kind].decode(data)
+            if value_range is not None:
+                value_range = value_range.settled(decoded.samples.min(), decoded.samples.max())
+            return Photo.of(path, kind, decoded, value_range)
 
 
 def write(path: str | Path, pixels: np.ndarray, *, like: Photo) -> None:
@@ -118,13 +137,27 @@ def write(path: str | Path, pixels: np.ndarray, *, like: Photo) -> None:
     if suffix not in (*_SUFFIXES[like.format], like.path.suffix.lower()):
         expected = " or ".join(_SUFFIXES[like.format])
         raise PhotoError(f"{path}: expected a name that ends in {expected} for a {like.format} photo, got {suffix!r}")
-    try:
-        with strict_decoding():
-            data = _CODECS[like.format].encode(pixels, like)
-    except (ValueError, OSError) as error:
-        raise PhotoError(f"{path}: the picture cannot be written as {like.format}: {error}") from error
+    data = encode(path, pixels, like=like)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def encode(path: Path, pixels: np.ndarray, *, like: Photo) -> bytes:
+    """The content of the file that `write` writes.
+
+    Args:
+        path: Name of the file, for errors.
+        pixels: Upright values in [0, 1], shape (H, W, 3).
+        like: The photo they belong to.
+
+    Raises:
+        PhotoError: If the pixels cannot be written.
+    """
+    try:
+        with strict_decoding():
+            return _CODECS[like.format].encode(pixels, like)
+    except (ValueError, OSError, struct.error) as error:
+        raise PhotoError(f"{path}: the picture cannot be written as {like.format}: {error}") from error
 
 
 @contextmanager
@@ -176,7 +209,9 @@ def format_of(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data[4:8] == b"ftyp":
-        return "AVIF" if data[8:11] == b"avi" else "HEIC or a film"
+        if data[8:11] == b"avi" or b"avif" in data[16:64]:
+            return "AVIF"
+        return "HEIC" if data[8:12] in _HEIC_BRANDS else "a film or another kind of file"
     return "another kind of file"
 
 
@@ -188,12 +223,18 @@ def explained(path: Path, kind: str) -> Iterator[None]:
     except PhotoError:
         raise
     except Refused as reason:
-        raise PhotoError(f"{path}: {reason}") from reason
+        raise PhotoError(f"{path}: {_printable(reason)}") from reason
     except MemoryError as error:
         raise PhotoError(f"{path}: expected a picture that fits into memory, got a larger one") from error
     except Exception as error:
         # A damaged file can make a decoder fail in any way, with any exception.
-        raise PhotoError(f"{path}: expected a whole {kind} file, got a damaged or incomplete one ({error})") from error
+        reason = _printable(error)
+        raise PhotoError(f"{path}: expected a whole {kind} file, got a damaged or incomplete one ({reason})") from error
+
+
+def _printable(reason: object) -> str:
+    """One line of text, though it may quote what a damaged file says; not too long."""
+    return "".join(character if character.isprintable() else " " for character in str(reason)[:400])
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """JPEG: decoded and encoded by Pillow, never more coarsely than the input was."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ __all__ = ["JpegDetails", "decode", "encode"]
 
 _QUALITY = 95
 _EXIF, _XMP, _PHOTOSHOP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _SEGMENT = 65533
 
 
@@ -29,6 +30,7 @@ class JpegDetails:
         xmp: XMP packet.
         resources: Photoshop image resources, which hold captions and keywords.
         comment: Comment.
+        xmp_extension: Segments that continue a long XMP packet.
     """
 
     tables: list[list[int]]
@@ -38,6 +40,15 @@ class JpegDetails:
     xmp: bytes | None
     resources: bytes
     comment: bytes | None
+    xmp_extension: tuple[bytes, ...] = ()
+
+    def with_xmp(self, xmp: bytes) -> "JpegDetails":
+        """The same with another XMP packet, if it fits into the one segment that is made for it."""
+        return replace(self, xmp=xmp) if len(xmp) <= _SEGMENT - len(_XMP) else self
+
+    def stripped(self) -> "JpegDetails":
+        """How the pixels were stored, and nothing else."""
+        return replace(self, dpi=None, xmp=None, resources=b"", comment=None, xmp_extension=())
 
 
 def decode(data: bytes) -> Decoded:
@@ -63,6 +74,9 @@ def decode(data: bytes) -> Decoded:
             part.removeprefix(_PHOTOSHOP) for name, part in image.applist
             if name == "APP13" and part.startswith(_PHOTOSHOP)
         )  # fmt: skip
+        extension = tuple(
+            part for name, part in image.applist if name == "APP1" and part.startswith(_XMP_EXTENSION)
+        )
         tables = [image.quantization[layers[0][3]]]
         if len(layers) == 3:
             # One table per colour component is possible, Pillow writes one for both: the finer of each divisor.
@@ -75,7 +89,7 @@ def decode(data: bytes) -> Decoded:
     details = JpegDetails(
         tables=tables, subsampling=0 if subsampling < 0 else subsampling,
         progressive=bool(info.get("progressive")), dpi=info.get("dpi"), xmp=xmp,
-        resources=image_resources(resources), comment=info.get("comment"),
+        resources=image_resources(resources), comment=info.get("comment"), xmp_extension=extension,
     )  # fmt: skip
     samples = samples[..., None] if samples.ndim == 2 else samples
     return Decoded(upright(samples, orientation), details, exif or None, info.get("icc_profile"))
@@ -104,14 +118,19 @@ def encode(pixels: np.ndarray, photo: Photo) -> bytes:
     if photo.icc:
         options["icc_profile"] = photo.icc
     if photo.exif:
-        options["exif"] = _EXIF + upright_exif(photo.exif, width, height)
+        exif = upright_exif(photo.exif, width, height, photo.software)
+        if len(_EXIF) + len(exif) > _SEGMENT:
+            exif = upright_exif(photo.exif, width, height)
+        options["exif"] = _EXIF + exif
     if details.xmp:
         options["xmp"] = upright_xmp(details.xmp)
     if details.comment:
         options["comment"] = details.comment
     room = _SEGMENT - len(_PHOTOSHOP)
     parts = [_PHOTOSHOP + details.resources[at : at + room] for at in range(0, len(details.resources), room)]
-    options["extra"] = b"".join(b"\xff\xed" + (len(part) + 2).to_bytes(2, "big") + part for part in parts)
+    segments = [(b"\xff\xe1", part) for part in details.xmp_extension if details.xmp]
+    segments += [(b"\xff\xed", part) for part in parts]
+    options["extra"] = b"".join(marker + (len(part) + 2).to_bytes(2, "big") + part for marker, part in segments)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)
     return buffer.getvalue()

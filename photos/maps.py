@@ -35,8 +35,11 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
     with explained(path, "map"):
         values = _checked(np.asarray(values))
     with replacing(path) as temporary:
-        # With compression a map of large sharp regions takes little space.
-        tifffile.imwrite(temporary, values, photometric="minisblack", compression="zlib", metadata=None, software=False)
+        # With compression a map of large sharp regions takes little space. The description is for later amendment.
+        tifffile.imwrite(
+            temporary, values, photometric="minisblack", compression="zlib", metadata=None, software=False,
+            description="map",
+        )  # fmt: skip
 
 
 def read_map(path: str | Path) -> np.ndarray:

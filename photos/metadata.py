@@ -6,143 +6,16 @@ too, in ways only their makers know; an EXIF block is therefore amended in place
 
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-__all__ = [
-    "EXIF_POINTER", "GPS_POINTER", "POINTERS", "Entry", "exif_orientation", "image_resources", "pack_directory",
-    "read_directory", "upright_exif", "upright_xmp", "xmp_orientation",
-]  # fmt: skip
+from photos.directories import EXIF_POINTER, UNSIGNED, Entry, byte_order, read_directory
+from photos.inscription import software_entry
 
-EXIF_POINTER, GPS_POINTER, INTEROPERABILITY_POINTER = 34665, 34853, 40965
-POINTERS = frozenset({EXIF_POINTER, GPS_POINTER, INTEROPERABILITY_POINTER})
+__all__ = ["exif_orientation", "image_resources", "upright_exif", "upright_xmp", "xmp_orientation"]
 
-_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _ORIENTATION, _WIDTH, _HEIGHT, _EXIF_WIDTH, _EXIF_HEIGHT = 274, 256, 257, 40962, 40963
+_SOFTWARE = 305
 _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 513, 514
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)([1-8])""")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a TIFF directory.
-
-    Attributes:
-        tag: Number of the tag.
-        type: Number of the value's type.
-        count: Number of values.
-        value: The values' bytes, in the file's byte order.
-        position: Where the value lies in the file.
-        order: Byte order, `<` or `>`.
-    """
-
-    tag: int
-    type: int
-    count: int
-    value: bytes
-    position: int
-    order: str
-
-    @property
-    def number(self) -> int | None:
-        """The first value where the type is an unsigned integer, else None."""
-        code = _UNSIGNED.get(self.type)
-        if code is None or self.count < 1:
-            return None
-        return struct.unpack_from(self.order + code, self.value)[0]
-
-
-def byte_order(data: bytes) -> str:
-    """Byte order of a TIFF structure, `<` or `>`.
-
-    Raises:
-        ValueError: If the data does not begin like a TIFF structure.
-    """
-    orders = {b"II": "<", b"MM": ">"}
-    if data[:2] not in orders or len(data) < 8:
-        raise ValueError(f"expected a TIFF structure, got one that begins with {data[:4]!r}")
-    return orders[data[:2]]
-
-
-def read_directory(data: bytes, offset: int, order: str, big: bool = False) -> tuple[list[Entry], int]:
-    """Reads one directory of a TIFF structure.
-
-    Args:
-        data: The structure.
-        offset: Where the directory begins.
-        order: Byte order, `<` or `>`.
-        big: Whether the structure is a BigTIFF.
-
-    Returns:
-        The entries whose values lie within the data, and where the offset of the next directory is stored.
-
-    Raises:
-        ValueError: If the directory does not lie within the data.
-    """
-    count_code, offset_code, inline = ("Q", "Q", 8) if big else ("H", "I", 4)
-    size = 4 + 2 * inline
-    try:
-        (count,) = struct.unpack_from(order + count_code, data, offset)
-        first = offset + struct.calcsize(count_code)
-        if first + count * size > len(data):
-            raise ValueError("expected a whole TIFF directory, got one that is cut short")
-        entries = []
-        for at in range(first, first + count * size, size):
-            tag, kind, number = struct.unpack_from(f"{order}HH{offset_code}", data, at)
-            length = _TYPE_SIZES.get(kind, 0) * number
-            position = at + size - inline
-            if length > inline:
-                (position,) = struct.unpack_from(order + offset_code, data, position)
-            if length and position + length <= len(data):
-                value = bytes(data[position : position + length])
-                entries.append(Entry(tag, kind, number, value, position, order))
-    except struct.error as error:
-        raise ValueError("expected a whole TIFF directory, got one that is cut short") from error
-    return entries, first + count * size
-
-
-def pack_directory(
-    entries: list[Entry], base: int, source: bytes = b"", big: bool = False, numbers: Mapping[int, int] | None = None
-) -> bytes:
-    """Lays out a directory, and the EXIF, GPS and interoperability directories below it.
-
-    Args:
-        entries: The entries, at least one, all of one byte order.
-        base: Where the directory will begin in a TIFF structure that is no BigTIFF.
-        source: The TIFF structure that the pointers among the entries refer to.
-        big: Whether the source is a BigTIFF.
-        numbers: New values of some tags with a single unsigned integer, by tag.
-
-    Returns:
-        The directory with its values, of even length.
-
-    Raises:
-        ValueError: If a directory below does not lie within the source.
-    """
-    return _packed(entries, base, source, big, numbers or {}, depth=0)
-
-
-def _packed(entries: list[Entry], base: int, source: bytes, big: bool, numbers: Mapping[int, int], depth: int) -> bytes:
-    # A directory that points at itself would never end. 64-bit integers exist in a BigTIFF alone.
-    entries = [entry for entry in entries if (depth < 3 if entry.tag in POINTERS else entry.type < 16)]
-    order = entries[0].order if entries else "<"
-    table, values = struct.pack(order + "H", len(entries)), b""
-    start = base + 2 + 12 * len(entries) + 4
-    for entry in sorted(entries, key=lambda entry: entry.tag):
-        kind, count, value = entry.type, entry.count, entry.value
-        place = struct.pack(order + "I", start + len(values))
-        if entry.tag in POINTERS and entry.number is not None:
-            below, _ = read_directory(source, entry.number, order, big)
-            values += _packed(below, start + len(values), source, big, numbers, depth + 1)
-            kind, count, value = 4, 1, place
-        elif entry.tag in numbers and kind in (3, 4) and count == 1:
-            value = struct.pack(order + _UNSIGNED[kind], numbers[entry.tag])
-        elif len(value) > 4:
-            values += value + b"\0" * (len(value) % 2)
-            value = place
-        table += struct.pack(order + "HHI", entry.tag, kind, count) + value.ljust(4, b"\0")
-    return table + b"\0\0\0\0" + values
 
 
 def _main_directories(exif: bytes) -> tuple[list[Entry], list[Entry], int]:
@@ -169,16 +42,18 @@ def exif_orientation(exif: bytes | None) -> int | None:
     return numbers[0] if numbers and numbers[0] in range(1, 9) else None
 
 
-def upright_exif(exif: bytes, width: int, height: int) -> bytes:
+def upright_exif(exif: bytes, width: int, height: int, software: str | None = None) -> bytes:
     """Amends an EXIF block for a picture that has been turned upright.
 
     The orientation becomes 1, the sizes become the picture's, the thumbnail is removed; all else keeps its bytes and
-    its place. A damaged block is returned as it came.
+    its place, but that the main directory moves to the end where it gains an entry. A damaged block is returned as it
+    came.
 
     Args:
         exif: TIFF structure without the marker `Exif`.
         width: Width of the picture in pixels.
         height: Height of the picture in pixels.
+        software: Program to enter as the last that worked on the picture, or None.
     """
     try:
         main, detail, following = _main_directories(exif)
@@ -186,7 +61,7 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes:
         amended = bytearray(exif)
         sizes = {_WIDTH: width, _HEIGHT: height, _EXIF_WIDTH: width, _EXIF_HEIGHT: height, _ORIENTATION: 1}
         for entry in main + detail:
-            code = _UNSIGNED.get(entry.type)
+            code = UNSIGNED.get(entry.type)
             if entry.tag in sizes and code and sizes[entry.tag] < 256 ** struct.calcsize(code):
                 struct.pack_into(order + code, amended, entry.position, sizes[entry.tag])
         if following + 4 <= len(exif):
@@ -194,9 +69,30 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes:
             struct.pack_into(order + "I", amended, following, 0)
             if thumbnail:
                 _erase_thumbnail(amended, thumbnail, order)
+        if software is not None:
+            _enter_software(amended, software, order)
     except (ValueError, struct.error):
         return exif
     return bytes(amended)
+
+
+def _enter_software(exif: bytearray, software: str, order: str) -> None:
+    """Appends a copy of the main directory with the entry; its values, and all that points at them, stay in place."""
+    (offset,) = struct.unpack_from(order + "I", exif, 4)
+    entries, following = read_directory(bytes(exif), offset, order)
+    before = next((entry.value.decode("utf-8", "replace") for entry in entries if entry.tag == _SOFTWARE), None)
+    value = software_entry(software, before).encode("utf-8") + b"\0"
+    (count,) = struct.unpack_from(order + "H", exif, offset)
+    table = [bytes(exif[at : at + 12]) for at in range(offset + 2, offset + 2 + 12 * count, 12)]
+    table = [entry for entry in table if struct.unpack_from(order + "H", entry)[0] != _SOFTWARE]
+    exif += b"\0" * (len(exif) % 2)
+    base = len(exif)
+    place = base + 2 + 12 * (len(table) + 1) + 4
+    table.append(struct.pack(order + "HHII", _SOFTWARE, 2, len(value), place))
+    table.sort(key=lambda entry: struct.unpack_from(order + "H", entry)[0])
+    next_directory = exif[following : following + 4].ljust(4, b"\0")
+    exif += struct.pack(order + "H", len(table)) + b"".join(table) + next_directory + value
+    struct.pack_into(order + "I", exif, 4, base)
 
 
 def _erase_thumbnail(exif: bytearray, offset: int, order: str) -> None:

@@ -2,15 +2,20 @@
 
 Two representations meet here. Files hold samples: integer codes (H, W, C) with C = 1 (L), 2 (LA), 3 (RGB) or
 4 (RGBA). The rest of the project works on pixels: float32 (H, W, 3) in [0, 1], proportional to the codes. No gamma
-curve or colour profile is applied on the way.
+curve or colour profile is applied on the way. A range of values other than the whole one (`photos.value_range`) is
+stretched to [0, 1].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["LAYOUTS", "MAX_PIXELS", "Decoded", "Photo", "PhotoError", "Refused", "upright"]
+from photos.inscription import inscribed_xmp
+from photos.value_range import ValueRange
+
+__all__ = ["LAYOUTS", "MAX_PIXELS", "Decoded", "Details", "Photo", "PhotoError", "Refused", "upright"]
 
 MAX_PIXELS = 250_000_000
 """Largest picture that is decoded, in pixels; checked from the header, before memory is taken."""
@@ -26,6 +31,20 @@ class Refused(ValueError):
     """A reason not to read a picture, before the file's name is known; never leaves this package."""
 
 
+class Details(Protocol):
+    """What a format's encoder needs besides the samples; a frozen dataclass of each format's module."""
+
+    @property
+    def xmp(self) -> bytes | None:
+        """XMP packet."""
+
+    def with_xmp(self, xmp: bytes) -> "Details":
+        """The same with another XMP packet."""
+
+    def stripped(self) -> "Details":
+        """The same without anything that tells of the photo's making: only what its colours and pixels need."""
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """What a decoder of one format returns.
@@ -39,7 +58,7 @@ class Decoded:
     """
 
     samples: np.ndarray
-    details: object
+    details: Details
     exif: bytes | None = None
     icc: bytes | None = None
 
@@ -54,10 +73,13 @@ class Photo:
         alpha: Opacity in [0, 1], float32, shape (H, W), or None.
         layout: `L`, `LA`, `RGB` or `RGBA`: how the picture is written back. A palette becomes RGB or RGBA.
         bit_depth: 8, 16, or 32 for a floating-point TIFF.
-        format: `JPEG`, `PNG` or `TIFF`.
+        format: How it is written: `JPEG`, `PNG`, `TIFF`, `WebP`, `AVIF` or `HEIC`; raw photos are written as TIFF.
         exif: EXIF block as found in the file; None for TIFF files.
         icc: ICC colour profile; carried along, never applied.
         details: What the format's encoder needs besides: quantisation tables, chunks, tags.
+        software: Name and version of the program that is entered in the metadata, or None.
+        value_range: The values as stored that pixels of 0 and 1 stand for; None for those of the type, or [0, 1].
+        stored: With a range, the samples as stored; else None.
     """
 
     path: Path
@@ -68,27 +90,39 @@ class Photo:
     format: str
     exif: bytes | None
     icc: bytes | None
-    details: object
+    details: Details
+    software: str | None = None
+    value_range: ValueRange | None = None
+    stored: np.ndarray | None = None
 
     @classmethod
-    def of(cls, path: Path, kind: str, decoded: Decoded) -> "Photo":
+    def of(cls, path: Path, kind: str, decoded: Decoded, value_range: ValueRange | None = None) -> "Photo":
         """Makes a photo of decoded samples.
 
         Args:
             path: Where the samples come from.
-            kind: `JPEG`, `PNG` or `TIFF`.
+            kind: The format that it is written in.
             decoded: The decoder's result.
+            value_range: The stored values that become 0 and 1; None for those of the type, or [0, 1].
 
         Raises:
-            Refused: If floating-point samples are not finite or not in [0, 1].
+            Refused: If floating-point samples are not finite, or, without a range, not in [0, 1].
         """
         samples = decoded.samples
-        if samples.dtype == np.float32:
+        if samples.dtype == np.float32 and not np.isfinite(samples).all():
+            raise Refused("expected finite values, got NaN or infinity")
+        if value_range is not None:
+            values = value_range.to_unit(samples)
+            if samples.shape[2] in (2, 4):
+                full = 1 if samples.dtype == np.float32 else np.iinfo(samples.dtype).max
+                values[..., -1] = np.clip(samples[..., -1] / np.float32(full), 0, 1)
+        elif samples.dtype == np.float32:
             values = samples.copy()
-            if not np.isfinite(values).all():
-                raise Refused("expected finite values, got NaN or infinity")
             if values.min() < 0 or values.max() > 1:
-                raise Refused(f"expected floating-point values in [0, 1], got {values.min():.6g} to {values.max():.6g}")
+                raise Refused(
+                    f"expected floating-point values in [0, 1], got {values.min():.6g} to {values.max():.6g} "
+                    "(name the range that counts with --range)"
+                )
         else:
             values = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
         colours = 3 if samples.shape[2] >= 3 else 1
@@ -97,8 +131,22 @@ class Photo:
         return cls(
             path=path, pixels=np.ascontiguousarray(pixels), alpha=alpha, layout=LAYOUTS[samples.shape[2]],
             bit_depth=8 * samples.dtype.itemsize, format=kind, exif=decoded.exif, icc=decoded.icc,
-            details=decoded.details,
+            details=decoded.details, value_range=value_range, stored=None if value_range is None else samples,
         )  # fmt: skip
+
+    def inscribed(self, software: str, parameters: str) -> "Photo":
+        """The photo with a record of what was done to it in its metadata: see `photos.inscription`.
+
+        Args:
+            software: Name and version of the program.
+            parameters: What reproduces the result, as text.
+        """
+        xmp = inscribed_xmp(self.details.xmp, software, parameters)
+        return replace(self, software=software, details=self.details if xmp is None else self.details.with_xmp(xmp))
+
+    def stripped(self) -> "Photo":
+        """The photo without metadata; its colour profile stays, for without it the colours would change."""
+        return replace(self, exif=None, details=self.details.stripped())
 
     def samples_of(self, pixels: np.ndarray) -> np.ndarray:
         """The codes that store given pixels as this photo is stored.
@@ -120,6 +168,8 @@ class Photo:
             raise ValueError(f"pixels must have the size {self.alpha.shape} of the alpha, got {pixels.shape[:2]}")
         if not np.isfinite(pixels).all():
             raise ValueError("pixels must be finite, got NaN or infinity")
+        if self.stored is not None:
+            return self._samples_in_range(pixels)
         values = pixels
         if self.layout in ("L", "LA"):
             # In double precision the mean of three equal float32 values is that value.
@@ -131,6 +181,19 @@ class Photo:
             return values
         dtype = np.dtype(f"u{self.bit_depth // 8}")
         return np.rint(values * np.float32(np.iinfo(dtype).max)).astype(dtype)
+
+    def _samples_in_range(self, pixels: np.ndarray) -> np.ndarray:
+        """As `samples_of` with a range: what changed is added to what was stored, so that nothing else changes."""
+        change = np.clip(pixels, 0, 1) - self.pixels.astype(np.float64)
+        if self.layout in ("L", "LA"):
+            change = change.mean(axis=2, keepdims=True)
+        samples = self.stored.copy()
+        colours = samples[..., : change.shape[2]]
+        values = colours + self.value_range.span * change
+        if self.bit_depth != 32:
+            values = np.clip(np.rint(values), 0, np.iinfo(samples.dtype).max)
+        colours[...] = values
+        return samples
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:

@@ -54,6 +54,21 @@ class PngDetails:
 
     chunks: list[tuple[bytes, bytes]]
 
+    @property
+    def xmp(self) -> bytes | None:
+        """XMP packet."""
+        body = next((body for name, body in self.chunks if _is_xmp(name, body)), None)
+        return None if body is None else _text_of(body)
+
+    def with_xmp(self, xmp: bytes) -> "PngDetails":
+        """The same with another XMP packet."""
+        kept = [chunk for chunk in self.chunks if not _is_xmp(*chunk)]
+        return PngDetails([*kept, (b"iTXt", _XMP_KEYWORD + b"\0\0\0\0" + xmp)])
+
+    def stripped(self) -> "PngDetails":
+        """What the colours need."""
+        return PngDetails([chunk for chunk in self.chunks if chunk[0] in _COLOURS])
+
 
 def header(data: bytes) -> PngHeader:
     """Reads the header of a PNG file.
@@ -95,7 +110,7 @@ def decode(data: bytes) -> Decoded:
         opaque = (samples != key).any(axis=2, keepdims=True)
         samples = np.concatenate([samples, opaque * samples.dtype.type(np.iinfo(samples.dtype).max)], axis=2)
     exif = next((body for name, body in chunks if name == b"eXIf"), None) or _raw_exif(chunks)
-    xmp = next((body for name, body in chunks if name == b"iTXt" and body.startswith(_XMP_KEYWORD)), None)
+    xmp = next((body for name, body in chunks if _is_xmp(name, body)), None)
     profile = next((body for name, body in chunks if name == b"iCCP"), None)
     kept = [(name, body) for name, body in chunks if name in _KEPT and not body.startswith(_RAW_EXIF)]
     orientation = exif_orientation(exif) or xmp_orientation(xmp) or 1
@@ -116,9 +131,25 @@ def encode(pixels: np.ndarray, photo: Photo) -> bytes:
     for name, body in photo.details.chunks:
         parts.append(_chunk(name, upright_xmp(body) if body.startswith(_XMP_KEYWORD) else body))
     if photo.exif:
-        parts.append(_chunk(b"eXIf", upright_exif(photo.exif, width, height)))
+        parts.append(_chunk(b"eXIf", upright_exif(photo.exif, width, height, photo.software)))
     parts += [_chunk(b"IDAT", body) for body in _deflated(samples)]
     return b"".join([*parts, _chunk(b"IEND", b"")])
+
+
+def _is_xmp(name: bytes, body: bytes) -> bool:
+    return name == b"iTXt" and body.startswith(_XMP_KEYWORD)
+
+
+def _text_of(body: bytes) -> bytes | None:
+    """The text of a chunk iTXt, in UTF-8; None where it is damaged."""
+    compressed, rest = body[len(_XMP_KEYWORD) : len(_XMP_KEYWORD) + 1], body[len(_XMP_KEYWORD) + 2 :]
+    text = rest.split(b"\0", 2)[-1]
+    if compressed != b"\1":
+        return text
+    try:
+        return zlib.decompressobj().decompress(text, _LARGEST_PROFILE)
+    except zlib.error:
+        return None
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

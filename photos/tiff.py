@@ -1,12 +1,11 @@
-"""TIFF: one picture of 8 or 16 bits or of floating-point numbers, with its tags.
+"""TIFF: pictures of 8 or 16 bits or of floating-point numbers, with their tags; `photos.tiff_writing` writes them.
 
-Read and written by tifffile. Its compressions other than deflate need the package `imagecodecs`; without it, 8-bit
+Read by tifffile. Its compressions other than deflate need the package `imagecodecs`; without it, 8-bit
 pictures are decoded by Pillow, and for others Pillow's libtiff undoes the compression of the bytes.
 """
 
 import io
 import math
-import struct
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -14,21 +13,14 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from photos.metadata import (
-    EXIF_POINTER,
-    GPS_POINTER,
-    POINTERS,
-    Entry,
-    image_resources,
-    pack_directory,
-    read_directory,
-    upright_xmp,
-)
-from photos.photo import MAX_PIXELS, Decoded, Photo, Refused, upright
+from photos.directories import EXIF_POINTER, GPS_POINTER, POINTERS, Entry, pack_directory, read_directory
+from photos.metadata import image_resources, upright_xmp
+from photos.photo import MAX_PIXELS, Decoded, Refused, upright
+from photos.tiff_unpacking import PACKED, unpacked
 
-__all__ = ["TiffDetails", "decode", "encode", "read_samples"]
+__all__ = ["DNG_VERSION", "ICC", "TiffDetails", "decode", "kept_tags", "page_count", "read_samples"]
 
-_NO_COMPRESSION, _LZW, _PACKBITS, _ZSTD = 1, 5, 32773, 50000
+_NO_COMPRESSION = 1
 _DEFLATE = (8, 32946)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _XMP, _RESOURCES = 700, 34377
@@ -39,7 +31,8 @@ _KEPT = frozenset(
     {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 318, 319, _XMP, 18246, 18249, 33432, 33723}
     | {_RESOURCES, 34675, 40091, 40092, 40093, 40094, 40095}
 )
-_ICC, _ORIENTATION, _DNG_VERSION, _EXIF_WIDTH, _EXIF_HEIGHT = 34675, 274, 50706, 40962, 40963
+_COLOURS = frozenset({318, 319, 34675})
+ICC, _ORIENTATION, DNG_VERSION = 34675, 274, 50706
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +55,43 @@ class TiffDetails:
     source: bytes
     big: bool
 
+    @property
+    def xmp(self) -> bytes | None:
+        """XMP packet."""
+        return next((entry.value for entry in self.tags if entry.tag == _XMP), None)
 
-def decode(data: bytes) -> Decoded:
-    """Decodes a TIFF file with a single picture.
+    def with_xmp(self, xmp: bytes) -> "TiffDetails":
+        """The same with another XMP packet."""
+        return self.with_tag(_XMP, 1, xmp)
+
+    def with_tag(self, tag: int, kind: int, value: bytes) -> "TiffDetails":
+        """The same with an entry of bytes (kind 1 or 7) or text (2) in place of any it had."""
+        entry = Entry(tag, kind, len(value), value, 0, self.order)
+        return replace(self, tags=[*(entry for entry in self.tags if entry.tag != tag), entry])
+
+    def stripped(self) -> "TiffDetails":
+        """What the colours need."""
+        return replace(self, tags=[entry for entry in self.tags if entry.tag in _COLOURS], source=b"")
+
+
+def decode(data: bytes, number: int | None = None) -> Decoded:
+    """Decodes a TIFF file with a single picture, or one picture of several.
+
+    Args:
+        data: Content of the file.
+        number: Which one, from 0; None for the only one.
 
     Raises:
-        Refused: If there are several pictures, too many pixels, or samples of another kind than grey or RGB with or
-            without alpha in 8 or 16 bits or float32; if the file is cut short.
+        Refused: If there are several pictures and none was named, too many pixels, or samples of another kind than
+            grey or RGB with or without alpha in 8 or 16 bits or float32; if the file is cut short.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = _only_page(file)
+        page = _page(file, number)
         samples = _upright_samples(data, page)
         if samples.dtype not in (np.uint8, np.uint16, np.float32):
             raise Refused(f"expected samples of 8 or 16 bits or float32, got {samples.dtype}")
         big = file.is_bigtiff
-        tags = _kept_tags(data, read_directory(data, page.offset, file.byteorder, big)[0], big)
+        tags = kept_tags(data, read_directory(data, page.offset, file.byteorder, big)[0], big)
         details = TiffDetails(
             order=file.byteorder,
             compressed=int(page.compression) != _NO_COMPRESSION,
@@ -86,7 +101,7 @@ def decode(data: bytes) -> Decoded:
             source=data if any(entry.tag in POINTERS for entry in tags) else b"",
             big=big,
         )
-        icc = next((entry.value for entry in tags if entry.tag == _ICC), None)
+        icc = next((entry.value for entry in tags if entry.tag == ICC), None)
     return Decoded(samples, details, None, icc)
 
 
@@ -100,53 +115,34 @@ def read_samples(data: bytes) -> np.ndarray:
         Refused: As `decode`, but for the type of the samples.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        return _upright_samples(data, _only_page(file))
+        return _upright_samples(data, _page(file, None))
 
 
-def encode(pixels: np.ndarray, photo: Photo) -> bytes:
-    """Encodes pixels as a TIFF file of a photo's bit depth and layout, with its metadata.
+def page_count(data: bytes) -> int:
+    """Number of pictures in a TIFF file; smaller versions and masks of them do not count.
 
-    Args:
-        pixels: Values in [0, 1], shape (H, W, 3).
-        photo: The photo whose layout and metadata to use; a TIFF.
+    Raises:
+        Refused: If there are pictures without a directory of their own.
     """
-    details: TiffDetails = photo.details
-    samples = photo.samples_of(pixels)
-    height, width, channels = samples.shape
-    options = {}
-    if details.compressed:
-        options = {"compression": "zlib", "predictor": None if samples.dtype == np.float32 else 2}
-    if photo.alpha is not None:
-        options["extrasamples"] = (details.extra_sample,)
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer, samples if channels > 1 else samples[..., 0], byteorder=details.order, bigtiff=False, metadata=None,
-        software=False, photometric="rgb" if channels > 2 else "minisblack",
-        planarconfig="contig" if channels > 1 else None, **options,
-    )  # fmt: skip
-    # The directory that tifffile wrote is replaced by one at the end, with the input's tags.
-    buffer.seek(0, io.SEEK_END)
-    buffer.write(b"\0" * (buffer.tell() % 2))
-    base = buffer.tell()
-    data = buffer.getbuffer()
-    (offset,) = struct.unpack_from(details.order + "I", data, 4)
-    entries = {entry.tag: entry for entry in read_directory(data, offset, details.order)[0]}
-    entries |= {entry.tag: entry for entry in details.tags}
-    struct.pack_into(details.order + "I", data, 4, base)
-    data.release()
-    sizes = {_EXIF_WIDTH: width, _EXIF_HEIGHT: height}
-    buffer.write(pack_directory(list(entries.values()), base, details.source, details.big, sizes))
-    return buffer.getvalue()
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return len(_pages(file))
 
 
-def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The picture of a file; smaller versions and masks of it are passed over."""
+def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     pages = [page for page in file.pages if not getattr(page, "subfiletype", 0) & 0b101]
-    if len(pages) != 1:
+    if file.is_imagej and len(pages) == 1 and (file.imagej_metadata or {}).get("images", 1) > 1:
+        raise Refused("expected each picture of a stack in a directory of its own, got an ImageJ file with one for all")
+    return pages
+
+
+def _page(file: tifffile.TiffFile, number: int | None) -> tifffile.TiffPage:
+    """The picture of that number, or the only one; smaller versions and masks of it are passed over."""
+    pages = _pages(file)
+    if number is None and len(pages) != 1:
         raise Refused(f"expected a TIFF with a single picture, got {len(pages)}; please split it")
-    page = file.pages[pages[0].index]
-    if _DNG_VERSION in page.tags:
-        raise Refused("expected a developed picture, got a raw photo (DNG); please develop it first")
+    page = file.pages[pages[number or 0].index]
+    if DNG_VERSION in page.tags:
+        raise Refused("expected a developed picture, got a raw photo (DNG)")
     if page.imagewidth * page.imagelength == 0 or page.imagedepth != 1:
         raise Refused(f"expected a picture, got one of the size {page.imagewidth} x {page.imagelength}")
     if page.imagewidth * page.imagelength > MAX_PIXELS:
@@ -175,10 +171,10 @@ def _upright_samples(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
     if plain and (simple or find_spec("imagecodecs") is not None):
         stored = page.asarray(squeeze=False)[:, 0]  # (planes, H, W, C), planes or C is 1
         samples = np.moveaxis(stored[..., 0], 0, -1) if stored.shape[0] > 1 else stored[0]
-    elif plain and depth > 8 and compression in (*_DEFLATE, _LZW, _PACKBITS, _ZSTD) and predictor in (1, 2):
-        samples = _unpacked(data, page)
+    elif plain and depth > 8 and compression in PACKED and predictor in (1, 2):
+        samples = unpacked(data, page)
     elif depth <= 8:
-        return _decode_by_pillow(data)  # Pillow turns the picture upright itself.
+        return _decode_by_pillow(data, page.index)  # Pillow turns the picture upright itself.
     else:
         name = getattr(page.compression, "name", compression)
         raise Refused(
@@ -193,9 +189,10 @@ def _inverted(samples: np.ndarray) -> np.ndarray:
     return 1 - samples if samples.dtype.kind == "f" else ~samples
 
 
-def _decode_by_pillow(data: bytes) -> np.ndarray:
+def _decode_by_pillow(data: bytes, index: int) -> np.ndarray:
     """Samples of at most 8 bits, uint8, shape (H, W, C), upright."""
     with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        image.seek(index)
         if image.mode in ("1", "P", "PA", "YCbCr"):
             image = image.convert({"1": "L", "PA": "RGBA"}.get(image.mode, "RGB"))
         if image.mode not in ("L", "LA", "RGB", "RGBA"):
@@ -204,49 +201,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
     return samples[..., None] if samples.ndim == 2 else samples
 
 
-def _unpacked(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
-    """Samples of more than 8 bits whose strips or tiles libtiff can unpack as bytes, shape (H, W, C)."""
-    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    channels = page.samplesperpixel // planes
-    samples = np.empty((page.imagelength, page.imagewidth, page.samplesperpixel), page.dtype)
-    rows, columns = (
-        (page.tilelength, page.tilewidth) if page.is_tiled
-        else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
-    )  # fmt: skip
-    down, across = -(-page.imagelength // rows), -(-page.imagewidth // columns)
-    for index, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-        plane, place = divmod(index, down * across)
-        top, left = place // across * rows, place % across * columns
-        # The last strip is short, a tile never is.
-        height = rows if page.is_tiled else min(rows, page.imagelength - top)
-        length = height * columns * channels * dtype.itemsize
-        block = np.frombuffer(_inflated(data[offset : offset + count], int(page.compression), length), dtype)
-        block = block.reshape(height, columns, channels).astype(page.dtype)
-        if page.predictor == 2:
-            block = np.cumsum(block, axis=1, dtype=page.dtype)
-        target = samples[top : top + rows, left : left + columns, plane * channels : (plane + 1) * channels]
-        target[...] = block[: target.shape[0], : target.shape[1]]
-    return samples
-
-
-def _inflated(packed: bytes, compression: int, length: int) -> bytes:
-    """Undoes a compression of bytes, by presenting them to libtiff as one row of 8-bit grey pixels."""
-    tags = [
-        (256, 4, length), (257, 4, 1), (258, 3, 8), (259, 3, compression), (262, 3, 1), (273, 4, 8), (277, 3, 1),
-        (278, 4, 1), (279, 4, len(packed)),
-    ]  # fmt: skip
-    packed += b"\0" * (len(packed) % 2)
-    table = b"".join(
-        struct.pack("<HHIHH", tag, kind, 1, value, 0) if kind == 3 else struct.pack("<HHII", tag, kind, 1, value)
-        for tag, kind, value in tags
-    )
-    file = b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + table + bytes(4)
-    with Image.open(io.BytesIO(file), formats=["TIFF"]) as image:
-        return image.tobytes()
-
-
-def _kept_tags(data: bytes, entries: list[Entry], big: bool) -> list[Entry]:
+def kept_tags(data: bytes, entries: list[Entry], big: bool) -> list[Entry]:
     """The entries to carry over; pointers only where the directory they point at is whole."""
     kept = []
     for entry in entries:

@@ -124,12 +124,13 @@ def bad_files(folder):
     (folder / "empty.png").write_bytes(b"")
     (folder / "folder.jpg").mkdir()
     picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
-    picture.save(folder / "web.jpg", "WEBP")
     picture.convert("CMYK").save(folder / "cmyk.jpg")
     picture.convert("CMYK").save(folder / "cmyk.tif")
     picture.convert("LAB").save(folder / "lab.tif")
-    picture.save(folder / "moving.gif", save_all=True, append_images=[picture])
     other = Image.fromarray(np.full((8, 8, 3), 255, np.uint8))
+    picture.save(folder / "moving.gif", save_all=True, append_images=[picture])
+    picture.save(folder / "moving.webp", save_all=True, append_images=[other])
+    picture.save(folder / "moving.avif", save_all=True, append_images=[other])
     picture.save(folder / "moving.png", save_all=True, append_images=[other])
     picture.save(folder / "stack.tif", save_all=True, append_images=[other])
     tifffile.imwrite(folder / "wide.tif", np.zeros((8, 8), np.uint32))
@@ -144,7 +145,8 @@ def bad_files(folder):
     ("name", "reason"),
     [
         ("missing.jpg", "no such file"), ("text.jpg", "another kind"), ("empty.png", "empty"),
-        ("folder.jpg", "folder"), ("web.jpg", "WebP"), ("cmyk.jpg", "CMYK"), ("cmyk.tif", "SEPARATED|CMYK"),
+        ("folder.jpg", "folder"), ("moving.webp", "animated"), ("moving.avif", "animated"),
+        ("cmyk.jpg", "CMYK"), ("cmyk.tif", "SEPARATED|CMYK"),
         ("lab.tif", "LAB"), ("moving.gif", "GIF"), ("moving.png", "animated"), ("stack.tif", "single picture, got 2"),
         ("wide.tif", "uint32"), ("nan.tif", "NaN"), ("inf.tif", "infinity"), ("bright.tif", r"\[0, 1\].*1\.5"),
         ("II.tif", "damaged|cut short|single"), ("header.png", "header"),
@@ -175,6 +177,7 @@ def test_a_file_without_permission_is_named(tmp_path, monkeypatch):
     ("name", "options"),
     [
         ("a.jpg", {"quality": 90}), ("a.jpg", {"quality": 90, "progressive": True}), ("a.png", {}),
+        ("a.webp", {"quality": 90}), ("a.webp", {"lossless": True}), ("a.avif", {}),
         ("a.tif", {"compression": "raw"}), ("a.tif", {"compression": "tiff_lzw"}),
         ("a.tif", {"compression": "tiff_adobe_deflate"}), ("a.tif", {"compression": "jpeg"}), ("deep.tif", {}),
         ("deep.tif", {"compression": "zlib"}),
@@ -196,9 +199,9 @@ def test_no_part_of_a_truncated_file_is_decoded(tmp_path, rng, name, options):
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
-    for module in ("jpeg", "png", "tiff"):
+    for module in ("jpeg", "png", "tiff", "webp", "avif"):
         monkeypatch.setattr(f"photos.{module}.MAX_PIXELS", 99)
-    for name in ("a.jpg", "a.png", "a.tif"):
+    for name in ("a.jpg", "a.png", "a.tif", "a.webp", "a.avif"):
         Image.new("RGB", (10, 10)).save(tmp_path / name)
         with pytest.raises(PhotoError, match=rf"{name}.*at most 99 pixels, got 10 x 10"):
             read(tmp_path / name)
