@@ -20,6 +20,12 @@ __all__ = ["write_report"]
 _LONGEST_SIDE = 1600
 _SMALL = 200_000  # pixels; below, pictures are embedded without loss
 _QUALITY = 92
+_GAIN = 8
+_RESIDUAL = """<section>
+<h2>Residual</h2>
+<div class="frame pan"><img src="{}" alt="What the result, blurred again, leaves unexplained" draggable="false"></div>
+<p>The photo minus the restored picture blurred again, {} times as strong; grey where they agree.</p>
+</section>"""
 
 
 def write_report(
@@ -29,6 +35,8 @@ def write_report(
     radius_map: np.ndarray,
     facts: Mapping[str, str | float],
     title: str,
+    residual: np.ndarray | None = None,
+    icc: bytes | None = None,
 ) -> None:
     """Writes a report as one HTML file; an old file is replaced when the new one is complete.
 
@@ -41,6 +49,9 @@ def write_report(
         radius_map: Blur radius in pixels, shape (H, W).
         facts: What was done: settings, seed, evaluations, seconds; shown in this order.
         title: Heading of the report.
+        residual: The capture minus the restored picture blurred again, shape (H, W, 3), in units of full range; None
+            shows none.
+        icc: Colour profile of both pictures, embedded so that browsers show their colours.
 
     Raises:
         PhotoError: If the pictures do not fit each other or are not finite, or the file cannot be written.
@@ -49,6 +60,8 @@ def write_report(
     before, after, radius_map = np.asarray(before), np.asarray(after), np.asarray(radius_map)
     with explained(path, "report"):
         _check(before, after, radius_map)
+        if residual is not None and residual.shape != before.shape:
+            raise Refused(f"expected a residual of shape {before.shape}, got {residual.shape}")
     maximum = colour_maximum(float(radius_map.max()))
     size = _shown_size(radius_map.shape)
     rows = [f"<tr><th>{_escaped(name)}</th><td>{_escaped(_shown(value))}</td></tr>" for name, value in facts.items()]
@@ -60,8 +73,9 @@ def write_report(
         height=size[1],
         # Small pictures are shown enlarged, tall ones no higher than the window.
         wide=f"max({size[0]}px, 40rem), {85 * size[0] / size[1]:.2f}vh",
-        before=_embedded(_codes(before), size),
-        after=_embedded(_codes(after), size),
+        before=_embedded(_codes(before), size, icc),
+        after=_embedded(_codes(after), size, icc),
+        residual="" if residual is None else _RESIDUAL.format(_embedded(_codes(0.5 + _GAIN * residual), size), _GAIN),
         map=_embedded(map_picture(radius_map, maximum), size),
         colours=", ".join(f"rgb{colour}" for colour in COLOURS),
         maximum=_shown(maximum),
@@ -70,7 +84,7 @@ def write_report(
         note=scaled,
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, "utf-8")
+        temporary.write_text(page, "utf-8", errors="replace")  # Names of files need not be text.
 
 
 def _check(before: np.ndarray, after: np.ndarray, radius_map: np.ndarray) -> None:
@@ -94,16 +108,16 @@ def _codes(picture: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
-def _embedded(codes: np.ndarray, size: tuple[int, int]) -> str:
+def _embedded(codes: np.ndarray, size: tuple[int, int], icc: bytes | None = None) -> str:
     """A picture, uint8 (H, W, 3), as a data URI."""
     image = Image.fromarray(codes)
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     if size[0] * size[1] <= _SMALL:
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer, "PNG", optimize=True, icc_profile=icc)
     else:
-        image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+        image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=icc)
     kind = "png" if size[0] * size[1] <= _SMALL else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 

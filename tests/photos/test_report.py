@@ -2,6 +2,8 @@ import base64
 import io
 import os
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -104,3 +106,69 @@ def test_pictures_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(PhotoError, match="missing"):
         write_report(tmp_path / "missing" / "a.html", picture, picture, radius_map, {}, "t")
     assert not os.listdir(tmp_path)
+
+
+def test_the_residual_is_shown_around_grey(tmp_path):
+    picture = np.full((10, 12, 3), 0.5)
+    residual = np.zeros((10, 12, 3))
+    residual[:, :4], residual[:, 8:] = 1 / 32, -1 / 32
+    write_report(tmp_path / "a.html", picture, picture, np.ones((10, 12)), {}, "t", residual)
+    page = Page((tmp_path / "a.html").read_text("utf-8"))
+    shown = np.asarray(page.pictures[-1])
+    assert len(page.pictures) == 5
+    np.testing.assert_array_equal(shown[0, [0, 5, 11], 0], [191, 128, 64])  # 0.5 + 8 / 32 and its opposite
+    with pytest.raises(PhotoError, match="residual"):
+        write_report(tmp_path / "b.html", picture, picture, np.ones((10, 12)), {}, "t", residual[:4])
+
+
+def test_wide_colours_are_shown_with_their_profile(tmp_path, icc):
+    picture = np.full((10, 12, 3), 0.5)
+    for shape in ((10, 12), (500, 600)):
+        picture = np.full((*shape, 3), 0.5)
+        write_report(tmp_path / "a.html", picture, picture, np.ones(shape), {}, "t", icc=icc)
+        after, before, *maps = Page((tmp_path / "a.html").read_text("utf-8")).pictures
+        assert before.info["icc_profile"] == after.info["icc_profile"] == icc
+        assert not any("icc_profile" in shown.info for shown in maps)
+
+
+DRIVER = """
+const log = (text) => document.body.setAttribute("data-log", (document.body.dataset.log || "") + text + "|");
+const views = () => [...document.querySelectorAll(".frame img")].map((one) => getComputedStyle(one).transform);
+const same = () => new Set(views()).size === 1;
+log(views().length + " " + views()[0]);
+document.getElementById("closer").click();
+log(document.getElementById("zoom").textContent);
+const scale = () => views().map((one) => one.split("(")[1].split(",")[0]).join();
+log(scale());
+const frame = document.querySelector(".frame.pan"), box = frame.getBoundingClientRect();
+const wheel = (y) => frame.dispatchEvent(new WheelEvent("wheel", {deltaY: y, clientX: box.left, clientY: box.top,
+  cancelable: true}));
+log(wheel(-300));
+log(document.getElementById("zoom").textContent);
+frame.dispatchEvent(new PointerEvent("pointermove", {buttons: 1, movementX: 9999, movementY: 9999}));
+log(main.style.getPropertyValue("--x") + main.style.getPropertyValue("--y"));
+document.getElementById("whole").click();
+log(scale() + main.style.getPropertyValue("--x"));
+document.getElementById("show-map").click();
+log(document.getElementById("overlay").classList.contains("shown"));
+slider.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+log(slider.value + compare.style.getPropertyValue("--at"));
+"""
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_zoom_is_the_same_in_all_pictures_in_a_browser(tmp_path):
+    picture, path = np.random.default_rng(0).random((40, 60, 3)), tmp_path / "a.html"
+    write_report(path, picture, picture, np.ones((40, 60)), {}, "t", np.zeros((40, 60, 3)))
+    path.write_text(path.read_text("utf-8").replace("</body>", f"<script>{DRIVER}</script></body>"), "utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
+    command += ["--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if "data-log" not in done.stdout:
+        pytest.skip(f"the browser does not run here: {done.stderr[-200:]}")
+    log = re.search(r'data-log="(.*?)"', done.stdout, re.DOTALL)[1].split("|")
+    assert log == [
+        "5 matrix(1, 0, 0, 1, 0, 0)", "2x", "2,2,2,2,2",
+        "false",  # The wheel is taken: the page itself does not scroll.
+        f"{2 * np.e:.1f}x", "0%0%", "1,1,1,1,10%", "true", "5252%", "",
+    ]  # fmt: skip
