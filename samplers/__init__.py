@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from samplers.pipeline import DefocusDeblurPipeline, Restoration
+    from samplers.pipeline import DeblurOutput, DefocusDeblurPipeline, Restoration
     from samplers.settings import SamplerSettings
 
-__all__ = ["DefocusDeblurPipeline", "Restoration", "SamplerSettings"]
+__all__ = ["DeblurOutput", "DefocusDeblurPipeline", "Restoration", "SamplerSettings"]
 
 
 def __getattr__(name: str) -> object:
     # Imported at first use: the scripts of this folder answer --help without waiting for torch.
-    if name in ("DefocusDeblurPipeline", "Restoration"):
+    if name in ("DeblurOutput", "DefocusDeblurPipeline", "Restoration"):
         from samplers import pipeline
 
         return getattr(pipeline, name)

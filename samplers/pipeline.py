@@ -1,15 +1,17 @@
 """The pipeline: a defocused photo in, a sharper photo out.
 
 pipeline = DefocusDeblurPipeline.from_pretrained("weights/small")
-sharp = pipeline(photo).image
+sharp = pipeline(photo).image                     # a tensor gives a `Restoration`
+sharp = pipeline(Image.open("cat.jpg")).images[0]  # other forms give a `DeblurOutput`, as pipelines of diffusers do
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +22,7 @@ from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
 from restorers.swin_diff import SwinDiffRestorer
 from samplers.guidance import SecondEstimate
+from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
 from samplers.map_estimators import map_estimator as make_estimator
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
@@ -27,7 +30,7 @@ from samplers.tiling import TiledNetwork
 from samplers.trust import trusted_share
 from samplers.weights import checked_folder, quiet_diffusers
 
-__all__ = ["DefocusDeblurPipeline", "Restoration"]
+__all__ = ["DeblurOutput", "DefocusDeblurPipeline", "Restoration"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,19 @@ class Restoration:
     lens: Lens = DISK
 
 
+@dataclass
+class DeblurOutput(BaseOutput):
+    """What the pipeline returns for pictures in the forms of diffusers.
+
+    Attributes:
+        images: Restored pictures in the form that was asked for.
+        restorations: What else is known of each; their images are tensors.
+    """
+
+    images: list | Tensor | object
+    restorations: list[Restoration]
+
+
 class DefocusDeblurPipeline(DiffusionPipeline):
     """Restores defocused photos with a score network and an estimate of the blur.
 
@@ -62,6 +78,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
     """
 
     _optional_components = ["defocus_map", "latent_prior"]
+    _tile: int | None = None
 
     def __init__(
         self, score_network: ScoreNetwork, sde: SDE, defocus_map: DefocusMapNetwork | None = None,
@@ -88,10 +105,22 @@ class DefocusDeblurPipeline(DiffusionPipeline):
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
 
+    def enable_tiling(self, tile: int = 256) -> None:
+        """Lets the network see photos in tiles of at most this side in pixels; the results stay the same.
+
+        Raises:
+            ValueError: If the side is below 32.
+        """
+        self._tile = SamplerSettings(tile=tile).tile
+
+    def disable_tiling(self) -> None:
+        """Leaves the tiles to the settings again."""
+        self._tile = None
+
     @torch.no_grad()
     def __call__(
         self,
-        image: Tensor,
+        image: Tensor | object,
         *,
         radius_map: Tensor | None = None,
         confidence: Tensor | None = None,
@@ -101,11 +130,13 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         settings: SamplerSettings | None = None,
         generator: torch.Generator | None = None,
         callback: Callable[[SamplerStep], None] | None = None,
-    ) -> Restoration:
-        """Restores one photo; where the radius is 0 it is returned unchanged, below 1 pixel partly so.
+        callback_on_step_end: Callable | None = None,
+        output_type: str | None = None,
+    ) -> "Restoration | DeblurOutput":
+        """Restores one photo or several; where the radius is 0 they are returned unchanged, below 1 pixel partly so.
 
         Args:
-            image: Capture in [0, 1], shape (1, 3, H, W), any size.
+            image: Capture in [0, 1], shape (1, 3, H, W), any size; or other forms, see `samplers.image_forms`.
             radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated from the capture if None.
             confidence: Of the map, in [0, 1], same shape, where it is an estimate; None believes a map that is given.
             noise_std: Noise of the capture, of full range; estimated if None.
@@ -113,8 +144,15 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is,
                 `fused` where the pipeline has a `defocus_map`.
             settings: How to sample; the defaults of `SamplerSettings` if None.
-            generator: Source of randomness; a generator with seed 0 if None.
+            generator: Source of randomness; a generator with seed 0 if None. For several photos a list, or one whose
+                state each of them starts from.
             callback: Called after each network evaluation.
+            callback_on_step_end: Called likewise as diffusers does, with the pipeline, the number of the evaluation
+                from 0, its noise level and `{"latents": x_t, "estimate": E[x_0 | x_t, y]}`; it cannot change the state.
+            output_type: `pil`, `pt` or `np`; None for a `Restoration` of one tensor, `pil` for other forms.
+
+        Returns:
+            A `Restoration` for a tensor without output type, else a `DeblurOutput`.
 
         Raises:
             ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, the estimator is
@@ -122,8 +160,16 @@ class DefocusDeblurPipeline(DiffusionPipeline):
                 settings suit not the SDE, the light or the network.
             FloatingPointError: If the result is not finite.
         """
-        _check_capture(image, radius_map)
         settings = settings or SamplerSettings()
+        if self._tile is not None:
+            settings = replace(settings, tile=min(self._tile, settings.tile))
+        if callback_on_step_end is not None:
+            callback = _both(callback, self, callback_on_step_end)
+        if output_type is not None or not isinstance(image, Tensor):
+            options = dict(noise_std=noise_std, lens=lens, map_estimator=map_estimator, settings=settings)
+            options["callback"] = callback
+            return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
+        _check_capture(image, radius_map)
         if settings.latent_prior == "on" and self.latent_prior is None:
             raise ValueError("latent_prior=on: expected a pipeline with a latent_prior, got one without")
         settings.check(self.sde)
@@ -174,6 +220,35 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         # Of the margin, which the capture has never seen, it says nothing.
         precision = F.pad(precision, 4 * [operator.margin])
         return SecondEstimate(operator.extend(estimate.x.clamp(-1, 1)), precision, settings.latent_prior_fade)
+
+    def _restored_forms(
+        self, image: object, radius_map: Tensor | None, confidence: Tensor | None, generator: object, output_type: str,
+        **options: object,
+    ) -> DeblurOutput:  # fmt: skip
+        """Restores pictures of any form one after the other, on the pipeline's device."""
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
+        captures = as_captures(image)
+        given = {"radius_map": radius_map, "confidence": confidence}
+        given = {name: value.to(self.device) for name, value in given.items() if value is not None}
+        if given and len(captures) > 1:
+            raise ValueError(f"{next(iter(given))} must come with a single image, got {len(captures)} images")
+        restorations = [
+            self(capture.to(self.device), generator=one, **given, **options)
+            for capture, one in zip(captures, generators_for(generator, len(captures)), strict=True)
+        ]
+        return DeblurOutput(as_output([one.image for one in restorations], output_type), restorations)
+
+
+def _both(callback: Callable | None, pipeline: DefocusDeblurPipeline, at_step_end: Callable) -> Callable:
+    """A callback of the sampler that calls one of diffusers as well."""
+
+    def call(step: SamplerStep) -> None:
+        if callback is not None:
+            callback(step)
+        at_step_end(pipeline, step.index - 1, step.sigma, {"latents": step.x_t, "estimate": step.estimate})
+
+    return call
 
 
 def _check_capture(image: Tensor, radius_map: Tensor | None) -> None:

@@ -48,10 +48,14 @@ class TiledNetwork(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoises as the network does: (B, 3, H, W), scalar or (B,) -> (B, 3, H, W)."""
-        device = next(self.network.parameters()).device
+        parameter = next(self.network.parameters())
+        device = parameter.device
+        # A network kept in half precision works like one that is run in it: what is not a convolution stays single.
+        half = parameter.dtype if parameter.dtype != torch.float32 else torch.bfloat16
+        enabled = self.precision == "bf16" or half == parameter.dtype
         halo = self.network.receptive_field
         result = torch.empty_like(x)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(device.type, half, enabled=enabled):
             for rows, kept_rows, to_rows in tile_windows(x.shape[-2], self.tile, halo):
                 for columns, kept_columns, to_columns in tile_windows(x.shape[-1], self.tile, halo):
                     window = x[..., rows, columns].to(device, memory_format=torch.channels_last)
