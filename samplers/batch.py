@@ -4,16 +4,17 @@ A photo `name.ext` becomes `name.ext`, its defocus map `name.ext_defocus.tif`, t
 `name.ext_confidence.tif` where it was estimated, and for looking at `name.ext_overlay.png` and `name.ext_report.html`:
 with the suffix kept, photos that differ in it alone stay apart. Where asked for, samples `name.ext_sample1.ext` and
 their spread `name.ext_spread.tif`, and the reverse process `name.ext_trajectory.webp` and `.svg`, are written as well.
+A raw photo becomes `name.ext.tif`.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from photos import PhotoError, find_photos
+from photos import RAW_SUFFIXES, PhotoError, find_photos
+from samplers.claims import claimed
 
 __all__ = ["CollisionError", "Job", "check_outputs", "plan", "written_together"]
 
@@ -140,6 +141,8 @@ def plan(
                 errors.append(f"{path}: expected photos outside the folder of results {out}, got none")
         for photo in found:
             result = out / (photo.name if is_file else photo.relative_to(path))
+            if photo.suffix.lower() in RAW_SUFFIXES:
+                result = result.with_name(f"{result.name}.tif")
             job = Job(photo, result, with_report, with_confidence, samples, with_trajectory)
             other = jobs.setdefault(job.result, job)
             if other.photo.resolve() != photo.resolve():
@@ -182,19 +185,18 @@ def written_together(job: Job) -> Iterator[dict[Path, Path]]:
     """Gives a temporary name for each result; they take their places if, and only if, no error occurs.
 
     Raises:
+        BusyError: If another process is at work on the same results.
         PhotoError: If the results cannot be written.
     """
     parent = job.result.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        # Hidden, so that a listing of photos passes it over.
-        with tempfile.TemporaryDirectory(prefix=".deblur-", dir=parent) as name:
-            names = {output: Path(name) / output.name for output in job.outputs}
+        with claimed(job.result) as place:
+            names = {output: place.folder / output.name for output in job.outputs}
             try:
                 yield names
             except PhotoError as error:
-                raise PhotoError(str(error).replace(name, str(parent))) from error
-            for output, temporary in names.items():
-                os.replace(temporary, output)
+                raise PhotoError(str(error).replace(str(place.folder), str(parent))) from error
+            # The map comes last: it holds the record that tells a finished photo.
+            place.commit(sorted((output.name for output in names), key=lambda name: name == job.defocus_map.name))
     except OSError as error:
         raise PhotoError(f"{job.result}: the results cannot be written: {error.strerror or error}") from error

@@ -2,14 +2,19 @@
 
     python samplers/deblur.py PHOTO... -o DIR [key=value ...]
 
-PHOTO is a JPEG, PNG or TIFF file, or a folder of them, whose tree is kept below DIR. Each photo gives
+PHOTO is a JPEG, PNG, TIFF, WebP, AVIF, HEIC or raw file, or a folder of them, whose tree is kept below
+DIR; raw photos become NAME.SUFFIX.tif. Each photo gives
 a photo of the same name, format, size and bit depth, its defocus map NAME.SUFFIX_defocus.tif (blur radii in
 pixels, float32; edit it and feed it back with --defocus-map), how far an estimated map can be trusted
 NAME.SUFFIX_confidence.tif (0 to 1, float32), and to look at NAME.SUFFIX_overlay.png (the radii in colours) and
 NAME.SUFFIX_report.html (before and after). --samples and --trajectory write more beside them.
 Blur that is meant to be can stay: --max-radius, --mask and --strength. Pixels kept so have the photo's own values.
 key=value pairs override the preset, as in steps=10 corrector=false. The paths of the files that were
-written go to the standard output, progress and errors to the standard error.
+written go to the standard output, progress and errors to the standard error. Several photos give a
+table there at the end, and DIR/summary.json.
+
+A result holds what reproduces it: deblur.py --show-parameters RESULT prints the command. The command of a
+batch that was interrupted, with --resume added, goes on where it stopped; several processes may share it.
 
 exit codes:
   0  all photos are done
@@ -25,7 +30,6 @@ exit codes:
 import argparse
 import re
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,8 +37,9 @@ from pathlib import Path
 
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
 from photos import PHOTO_SUFFIXES
+from samplers.command_line import Parser, grid, noise_std, radius, samples, seed, share, value_range
+from samplers.exit_codes import INTERRUPTED, USAGE
 
-FAILED, USAGE, FILE, MEMORY, NOT_FINITE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 METHODS = ("score", "swin-diff", "tv", "tv-bank")
 PRESETS = ("fast", "balanced", "best")
 PSFS = ("auto", "disk", "disk-gaussian", "gaussian")
@@ -46,20 +51,21 @@ class UsageError(ValueError):
     """The options do not fit together; the message is for the user."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports usage errors in one line."""
-
-    def error(self, message: str) -> None:
-        """Prints the message and exits."""
-        self.exit(USAGE, f"{self.prog}: {message} (see --help)\n")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and restores the photos; returns the exit code."""
     arguments = _parser().parse_intermixed_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")  # Names of files need not be text.
+    if arguments.show_parameters:
+        from samplers.record import print_parameters
+
+        return print_parameters(arguments.photos, _report)
+    if arguments.output is None:
+        return _report("expected -o DIR, the folder of the results, got none (see --help)", USAGE)
     photos = [token for token in arguments.photos if not _is_override(token)]
     overrides = [token for token in arguments.photos if _is_override(token)]
     from samplers.batch import CollisionError, plan
+    from samplers.batch_run import stoppable
     from samplers.weights import WeightsError
 
     try:
@@ -69,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with_confidence=arguments.defocus_map is None, samples=arguments.samples or 0,
             with_trajectory=arguments.trajectory,
         )  # fmt: skip
-        return _restore_all(arguments, overrides, jobs, errors)
+        with stoppable():
+            return _restore_all(arguments, overrides, jobs, errors)
     except (UsageError, CollisionError, WeightsError) as error:
         return _report(error, USAGE)
     except KeyboardInterrupt:
@@ -81,72 +88,35 @@ def _parser() -> Parser:
     parser = Parser(prog="deblur.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos, and key=value pairs")
-    add("-o", "--output", required=True, metavar="DIR", help="folder of the results; made if needed")
+    add("-o", "--output", metavar="DIR", help="folder of the results; made if needed")
     add("--method", choices=METHODS, default="score", help="diffusion sampler, latent prior, or total variation")
     add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
     add("--map-estimator", choices=MAP_ESTIMATORS, help="how radii are estimated (default: the best in the weights)")
-    add("--max-radius", type=_radius, metavar="R", help="leave alone what is blurred by R pixels and more")
+    add("--max-radius", type=radius, metavar="R", help="leave alone what is blurred by R pixels and more")
     add("--mask", metavar="FILE", help="picture of one photo's size: white is restored, black is kept, grey in part")
     mixing = "share of the restoration in the result, 0 to 1 (default: 1); the setting strength= is another thing"
-    add("--strength", type=_share, default=1.0, metavar="X", help=mixing)
+    add("--strength", type=share, default=1.0, metavar="X", help=mixing)
     add("--latent-prior", choices=("on", "off"), help="whether it starts and guides (default: where weights have one)")
     add("--psf", default="auto", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: auto)")
-    add("--psf-grid", type=_grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
-    add("--noise-std", type=_noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
+    add("--psf-grid", type=grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
+    add("--noise-std", type=noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
     add("--light", choices=("auto", "srgb", "linear"), default="auto", help="what the blur mixes (default: auto)")
-    add("--samples", type=_samples, metavar="N", help="draw N samples: their mean, spread, and each of them as files")
+    add("--range", type=value_range, metavar="LOW,HIGH", help="stored values of black and white, or auto")
+    add("--strip-metadata", action="store_true", help="write no metadata but the colour profile")
+    add("--samples", type=samples, metavar="N", help="draw N samples: their mean, spread, and each of them as files")
     add("--trajectory", action="store_true", help="write the reverse process as animation and plot")
-    add("--seed", type=_seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     add("--tile", type=int, metavar="N", help="side of the network's tiles in pixels; less needs less memory")
+    add("--resume", action="store_true", help="keep results of the same photos by the same parameters")
+    add("--dry-run", action="store_true", help="write nothing; say what the photos would cost, from a probe")
+    add("--show-parameters", action="store_true", help="print the command that made a result, from the result")
     add("--overwrite", action="store_true", help="replace existing results")
     add("--no-report", action="store_true", help="write neither report nor overlay")
     add("--quiet", action="store_true", help="no progress, errors only")
     return parser
-
-
-def _noise_std(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a share of full range, above 0 and below 1, got {text}")
-    return value
-
-
-def _radius(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a radius in pixels above 0, got {text}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
-    return value
-
-
-def _grid(text: str) -> tuple[int, int]:
-    if re.fullmatch(r"[1-9]\d*x[1-9]\d*", text) is None:
-        raise argparse.ArgumentTypeError(f"expected rows and columns as in 6x8, got {text}")
-    rows, columns = text.split("x")
-    return int(rows), int(columns)
-
-
-def _samples(text: str) -> int:
-    value = int(text)
-    if not 2 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"expected a number of samples from 2 to 1000, got {text}")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2^63 - 1, got {text}")
-    return value
 
 
 def _is_override(token: str) -> bool:
@@ -186,35 +156,38 @@ def _check_combination(arguments: argparse.Namespace, photos: list[str], overrid
 
 
 def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list, errors: list[str]) -> int:
-    from photos import PhotoError
-    from samplers.batch import check_outputs
+    from samplers.batch_run import BatchRun
+    from samplers.record import Record
 
     total = len(jobs) + len(errors)
     for option, given in (("--defocus-map", arguments.defocus_map), ("--mask", arguments.mask)):
         if given is not None and total != 1:
             raise UsageError(f"{option}: expected one photo, got {total}")
-    codes = [_report(error, FILE) for error in errors]
-    ready = []
-    for job in jobs:
-        try:
-            check_outputs(job, arguments.overwrite)
-            ready.append(job)
-        except PhotoError as error:
-            codes.append(_report(error, FILE))
-    if ready:
-        codes += _restore_ready(arguments, overrides, ready)
-    failed = [code for code in codes if code != 0]
-    return (failed[0] if total == 1 else SOME_FAILED) if failed else 0
+    record = Record(_parser(), arguments, overrides)
+    run = BatchRun(
+        jobs, Path(arguments.output), record, overwrite=arguments.overwrite, resume=arguments.resume,
+        quiet=arguments.quiet, report=_report,
+    )  # fmt: skip
+    if arguments.dry_run:
+        return _restore_ready(arguments, overrides, jobs, run) if jobs else run.code
+    for error in errors:
+        run.lose(error)
+    ready = run.left()
+    try:
+        if ready:
+            _restore_ready(arguments, overrides, ready, run)
+    finally:
+        run.close()
+    return run.code
 
 
-def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: list) -> list[int]:
-    """Restores photo after photo; returns the exit code of each."""
+def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: list, run: object) -> int:
+    """Restores photo after photo, or says what that would cost; returns the exit code of all."""
     from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
-    from samplers.guidance import GuidanceError
-    from samplers.one_photo import MapError, restore_file
-    from samplers.restoring import OutOfMemory
-    from samplers.wishes import MaskError, Wishes
+    from samplers.dry_run import print_estimates
+    from samplers.one_photo import FileOptions, restore_file
+    from samplers.wishes import Wishes
 
     try:
         radius_map = None if arguments.defocus_map is None else read_map(arguments.defocus_map)
@@ -229,37 +202,19 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
     except (ConfigError, PhotoError) as error:
         raise UsageError(str(error)) from None
 
-    codes = []
-    for number, job in enumerate(jobs, 1):
-        label = f"{job.photo.name} ({number} of {len(jobs)})"
-        if not arguments.quiet:
-            wishes = replace(wishes, warn=partial(_warn, job))
-        try:
-            start = time.perf_counter()
-            restored = restore_file(
-                job, method, device, radius_map, facts, None if arguments.quiet else label, wishes
-            )
-            seconds = time.perf_counter() - start
-        except GuidanceError as error:
-            codes.append(_report(error, USAGE))
-        except MapError as error:
-            codes.append(_report(f"{arguments.defocus_map}: {error}", USAGE))
-        except MaskError as error:
-            codes.append(_report(f"{arguments.mask}: {error}", USAGE))
-        except PhotoError as error:
-            codes.append(_report(error, FILE))
-        except OutOfMemory as error:
-            codes.append(_report(f"{job.photo}: {error}, got too little memory", MEMORY))
-        except FloatingPointError as error:
-            codes.append(_report(f"{job.photo}: expected a finite result, but {error}", NOT_FINITE))
-        except (RuntimeError, ValueError) as error:
-            codes.append(_report(f"{job.photo}: expected to restore it, got a {type(error).__name__}: {error}", FAILED))
-        else:
-            if not arguments.quiet:
-                print(f"{label}: {restored.evaluations} network evaluations, {seconds:.1f} s", file=sys.stderr)
-            print(*job.outputs, sep="\n", flush=True)
-            codes.append(0)
-    return codes
+    if arguments.dry_run:
+        return print_estimates(jobs, method, device, arguments.range)
+    options = FileOptions(
+        arguments.range, keep_metadata=not arguments.strip_metadata,
+        profile_light=arguments.method == "score" and arguments.light != "srgb", record=run.record,
+    )  # fmt: skip
+
+    def restore(job: object, label: str | None, check: object) -> dict:
+        told = wishes if arguments.quiet else replace(wishes, warn=partial(_warn, job))
+        return restore_file(job, method, device, radius_map, facts, label, told, options, check)
+
+    run.restore(jobs, restore, {"map": arguments.defocus_map, "mask": arguments.mask})
+    return run.code
 
 
 def _kept(arguments: argparse.Namespace) -> dict[str, str | float]:

@@ -19,13 +19,12 @@ from restorers.swin_diff import SwinDiffRestorer
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
 from samplers.map_estimators import map_estimator as make_estimator
+from samplers.memory import SMALLEST_TILE, fitting_tile, free_bytes
 from samplers.pipeline import DefocusDeblurPipeline, Restoration
 from samplers.reverse_process import SamplerStep
 from samplers.settings import SamplerSettings
 
 __all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "SwinDiffMethod", "TVBankMethod", "TVMethod"]
-
-SMALLEST_TILE = 32
 
 Result = TypeVar("Result")
 
@@ -79,7 +78,7 @@ class ScoreMethod:
         self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
         confidence: Tensor | None = None,
     ) -> Restoration:  # fmt: skip
-        """Restores a capture, with smaller tiles where memory does not suffice.
+        """Restores a capture, in tiles that are expected to fit into memory, and smaller ones where they do not.
 
         Raises:
             OutOfMemory: If it does not suffice for the smallest tiles.
@@ -97,7 +96,10 @@ class ScoreMethod:
                 **self.options,
             )
 
-        return _in_tiles_that_fit(attempt, image, self.settings.tile)
+        tile = fitting_tile(
+            self.settings.tile, *image.shape[-2:], self.pipeline.score_network, free_bytes(image.device)
+        )
+        return _in_tiles_that_fit(attempt, image, tile)
 
     @torch.no_grad()
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """What tests of the command line look at: files written, lines printed."""
 
+from PIL import Image
+
 
 def files(folder):
     """Names of everything below a folder, sorted."""
@@ -21,3 +23,9 @@ def fails(result, code, *words):
     assert errors[0].startswith("deblur.py: ")
     for word in words:
         assert str(word) in errors[0], errors[0]
+
+
+def pixels(file):
+    """What a picture shows, without its metadata, which names the options."""
+    with Image.open(file) as image:
+        return image.tobytes()

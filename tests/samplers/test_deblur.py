@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from command_line import files, outputs
+from command_line import files, outputs, pixels
 from PIL import Image
 
 import samplers.deblur
@@ -105,13 +105,13 @@ def test_results_inside_a_given_folder_are_no_input(deblur, photo, tmp_path, out
 def test_names_that_differ_in_the_suffix_alone_stay_apart(deblur, photo, codes, tmp_path, out):
     Image.fromarray(codes).save(tmp_path / "cat.jpg")
     assert deblur(photo, tmp_path / "cat.jpg")[0] == 0
-    assert files(out) == sorted([*outputs("cat.png"), *outputs("cat.jpg")])
+    assert files(out) == sorted([*outputs("cat.png"), *outputs("cat.jpg"), "summary.json", "contact_sheet.html"])
 
 
 def test_the_seed_decides_and_neither_company_nor_tiles_matter(deblur, photo, tmp_path, out):
     def result(*arguments):
         assert deblur(*arguments, "--overwrite")[0] == 0
-        return (out / "cat.png").read_bytes()
+        return pixels(out / "cat.png")
 
     first = result(photo, "--seed", 3)
     assert result(photo, "--seed", 3) == first
@@ -126,14 +126,14 @@ def test_the_seed_decides_and_neither_company_nor_tiles_matter(deblur, photo, tm
 def test_a_map_can_be_edited_and_fed_back(deblur, photo, tmp_path, out):
     # A map that is given is believed; for the same result so must be the estimated one.
     assert deblur(photo, "trust=null")[0] == 0
-    first = (out / "cat.png").read_bytes()
+    first = pixels(out / "cat.png")
     same = out / "cat.png_defocus.tif"
     assert deblur(photo, "--defocus-map", same, "--overwrite", "trust=null")[0] == 0
-    assert (out / "cat.png").read_bytes() == first
+    assert pixels(out / "cat.png") == first
     edited = np.full((40, 56), 2.5, np.float32)
     write_map(tmp_path / "edited.tif", edited)
     assert deblur(photo, "--defocus-map", tmp_path / "edited.tif", "--overwrite")[0] == 0
-    assert (out / "cat.png").read_bytes() != first
+    assert pixels(out / "cat.png") != first
     assert np.array_equal(read_map(same), edited)
 
 
@@ -145,7 +145,7 @@ def test_options_reach_the_result(deblur, photo, tmp_path, out, options):
 
     def result(*more):
         assert deblur(photo, "--defocus-map", tmp_path / "map.tif", "--overwrite", *more)[0] == 0
-        return (out / "cat.png").read_bytes()
+        return pixels(out / "cat.png")
 
     assert result(*options) != result()
 

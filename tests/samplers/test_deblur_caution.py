@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from command_line import pixels
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
@@ -41,11 +42,11 @@ def test_motion_is_told_in_one_line_and_its_radii_are_halved(moved, out, capfd):
     written = read_map(out / "moved.png_defocus.tif")
     np.testing.assert_allclose(written, leave_sharp_alone(radius / 2)[0, 0].numpy(), atol=1e-5)
     # A map that is given, this one for instance, is used as it is.
-    first = (out / "moved.png").read_bytes()
+    first = pixels(out / "moved.png")
     given = ("--defocus-map", out / "moved.png_defocus.tif", "--overwrite")
     code, errors = _run(capfd, moved, "-o", out, *given)
     assert code == 0 and not [line for line in errors if "warning" in line]
-    assert (out / "moved.png").read_bytes() == first
+    assert pixels(out / "moved.png") == first
 
 
 @pytest.mark.parametrize("method", ["score", "tv"])

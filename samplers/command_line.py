@@ -1,0 +1,74 @@
+"""Values of options on the command line of `samplers/deblur.py`, and a parser that reports errors in one line."""
+
+import argparse
+import re
+
+from samplers.exit_codes import USAGE
+
+__all__ = ["Parser", "grid", "noise_std", "radius", "samples", "seed", "share", "value_range"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports usage errors in one line."""
+
+    def error(self, message: str) -> None:
+        """Prints the message and exits."""
+        self.exit(USAGE, f"{self.prog}: {message} (see --help)\n")
+
+
+def noise_std(text: str) -> float:
+    """A share of full range, above 0 and below 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a share of full range, above 0 and below 1, got {text}")
+    return value
+
+
+def value_range(text: str) -> object:
+    """A range of stored values; see `photos.ValueRange`."""
+    from photos import ValueRange
+
+    try:
+        return ValueRange.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def radius(text: str) -> float:
+    """A radius in pixels, above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a radius in pixels above 0, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """A share from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
+    return value
+
+
+def grid(text: str) -> tuple[int, int]:
+    """Rows and columns, as in 6x8."""
+    if re.fullmatch(r"[1-9]\d*x[1-9]\d*", text) is None:
+        raise argparse.ArgumentTypeError(f"expected rows and columns as in 6x8, got {text}")
+    rows, columns = text.split("x")
+    return int(rows), int(columns)
+
+
+def samples(text: str) -> int:
+    """A number of samples, from 2 to 1000."""
+    value = int(text)
+    if not 2 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"expected a number of samples from 2 to 1000, got {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A number from 0 to 2^63 - 1."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2^63 - 1, got {text}")
+    return value

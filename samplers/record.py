@@ -1,0 +1,174 @@
+"""What reproduces a result: the command line, the content of the files it names, the weights and the photo.
+
+The record is written into the result's metadata, from which `deblur.py --show-parameters` prints the command again, and
+into the defocus map, where it tells later runs that this photo is done (`--resume`).
+"""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import tifffile
+
+from photos import PhotoError, inscription_of, read
+from samplers.batch import Job
+from samplers.exit_codes import FILE
+from samplers.weights import WeightsError, weights_folder
+
+__all__ = ["SOFTWARE", "Record", "print_parameters", "shown_parameters"]
+
+# Options that change no pixel of a result.
+_WITHOUT_EFFECT = frozenset(
+    {"help", "photos", "output", "device", "tile", "overwrite", "no_report", "quiet", "resume", "dry_run"}
+    | {"show_parameters"}
+)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("scorefocus")
+    except metadata.PackageNotFoundError:
+        return "of an unknown version"
+
+
+SOFTWARE = f"ScoreFocus {_version()}"
+
+
+class Record:
+    """Parameters of one run, and what they say of each photo.
+
+    Args:
+        parser: The parser of the command line, whose options are looked up.
+        arguments: Its result.
+        overrides: The assignments to settings.
+    """
+
+    def __init__(self, parser: object, arguments: object, overrides: Sequence[str]) -> None:
+        words, files = [], {}
+        for action in parser._actions:
+            value = getattr(arguments, action.dest, None)
+            if action.dest in _WITHOUT_EFFECT or value == action.default or value is None:
+                continue
+            words.append(action.option_strings[-1])
+            if action.nargs != 0:
+                text, digest = _spelled(value)
+                words.append(text)
+                files |= {action.option_strings[-1]: digest} if digest else {}
+        if getattr(arguments, "method", None) in ("score", "swin-diff"):
+            files["--weights"] = _folder_digest(getattr(arguments, "weights", None) or "weights/small")
+        # Of several assignments to a key the last one counts; their order does not.
+        settings = {override.partition("=")[0]: override for override in overrides}
+        self.parameters = {
+            "software": SOFTWARE, "arguments": words + sorted(settings.values()), "files": dict(sorted(files.items())),
+        }  # fmt: skip
+
+    def of(self, photo: Path, content: bytes) -> dict:
+        """The record of one photo, without the folder it lies in."""
+        return self.parameters | {"photo": photo.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+    def sign(self, job: Job, names: Mapping[Path, Path], entry: dict, facts: Mapping[str, float | int | str]) -> None:
+        """Writes the record into the map of a photo whose results are all there.
+
+        Args:
+            job: The photo.
+            names: Where each result lies for the time being.
+            entry: What `of` gave.
+            facts: What the summary says of the restoration.
+        """
+        digest = hashlib.sha256(names[job.result].read_bytes()).hexdigest()
+        text = json.dumps(entry | {"result_sha256": digest, "summary": dict(facts)})
+        tifffile.tiffcomment(names[job.defocus_map], text.encode("ascii"))
+
+    def finished(self, job: Job) -> dict | None:
+        """The summary of a photo's restoration if all its results are there, unchanged, and what this run would make.
+
+        Returns:
+            The facts that were signed, or None.
+        """
+        if not all(output.is_file() for output in job.outputs):
+            return None
+        try:
+            signed = json.loads(tifffile.tiffcomment(job.defocus_map))
+            expected = self.of(job.photo, job.photo.read_bytes())
+            # The photo may have been renamed since; its content counts.
+            same = all(signed[key] == expected[key] for key in expected if key != "photo")
+            whole = signed["result_sha256"] == hashlib.sha256(job.result.read_bytes()).hexdigest()
+            return dict(signed["summary"]) if same and whole else None
+        except Exception:
+            # Whatever is wrong with a file that is not ours: the photo is not done.
+            return None
+
+
+def shown_parameters(path: Path) -> tuple[str, dict]:
+    """The command that made a picture, from the picture itself.
+
+    Args:
+        path: A result, or the defocus map beside one.
+
+    Returns:
+        The command, with DIR for the folder of the results, and the whole record.
+
+    Raises:
+        PhotoError: If the file cannot be read or holds no record.
+    """
+    try:
+        text = tifffile.tiffcomment(path)
+        record = json.loads(text)
+    except Exception:
+        record = None
+    if not isinstance(record, dict) or "arguments" not in record:
+        text = inscription_of(read(path).details.xmp)
+        try:
+            record = json.loads(text or "")
+            words = [str(word) for word in record["arguments"]]
+        except (ValueError, KeyError, TypeError):
+            raise PhotoError(f"{path}: expected a picture with the parameters of its making, got none") from None
+    words = [str(word) for word in record["arguments"]]
+    command = ["python", "samplers/deblur.py", str(record.get("photo", "PHOTO")), "-o", "DIR", *words]
+    return shlex.join(command), record
+
+
+def print_parameters(paths: Sequence[str], report: Callable[[object, int], int]) -> int:
+    """Prints the command that made each picture to the standard output, and all of its record to the other.
+
+    Args:
+        paths: Results.
+        report: Prints an error and returns the exit code.
+    """
+    code = 0
+    for path in paths:
+        try:
+            command, record = shown_parameters(Path(path))
+        except PhotoError as error:
+            code = report(error, FILE)
+        else:
+            print(command)
+            print(json.dumps(record, indent=1), file=sys.stderr)
+    return code
+
+
+def _spelled(value: object) -> tuple[str, str | None]:
+    """A value as on the command line, and the digest of the file or folder it names, if it does."""
+    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    path = Path(text)
+    # A folder of the photographer's computer is nobody's business.
+    shown = path.name if path.is_absolute() else text
+    if isinstance(value, str) and path.is_file():
+        return shown, hashlib.sha256(path.read_bytes()).hexdigest()
+    return shown, None
+
+
+def _folder_digest(name: str) -> str | None:
+    try:
+        folder = weights_folder(name)
+    except WeightsError:
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".json", ".safetensors"):
+            digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""Tiles by free memory, and what a dry run says of photos without writing anything."""
+
+import re
+
+import pytest
+import torch
+from command_line import fails, files
+from PIL import Image
+
+from diffusion import ScoreNetwork
+from samplers.dry_run import Probe
+from samplers.memory import SMALLEST_TILE, fitting_tile, free_bytes, peak_bytes
+
+NETWORK = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
+
+
+def test_the_tile_is_the_largest_that_fits_and_never_larger_than_asked_for():
+    for tile in (1024, 700, 64):
+        sides = []
+        for free in (None, 10**12, 10**9, 10**7, 10**6, 0):
+            chosen = fitting_tile(tile, 3000, 4000, NETWORK, free)
+            assert SMALLEST_TILE <= chosen <= tile
+            if free is not None and chosen > SMALLEST_TILE:
+                assert peak_bytes(3000, 4000, chosen, NETWORK) <= free
+            if free is not None and chosen < tile:
+                assert peak_bytes(3000, 4000, 2 * chosen, NETWORK) > 0.8 * free
+            sides.append(chosen)
+        assert sides == sorted(sides, reverse=True)
+        assert sides[0] == tile and sides[-1] == SMALLEST_TILE
+
+
+def test_a_tile_larger_than_the_photo_takes_no_more_than_the_photo():
+    assert peak_bytes(100, 100, 4096, NETWORK) == peak_bytes(100, 100, 100, NETWORK)
+
+
+def test_free_memory_of_this_machine_is_told():
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or 0 < free < 2**50
+    assert free_bytes(torch.device("meta")) is None
+
+
+def test_time_grows_with_what_is_seen_and_with_the_photo():
+    measured = Probe(100, 3.0, 1.0)
+    assert measured.seconds(10, 10, 100) == 4.0
+    assert measured.seconds(20, 10, 300) == 2.0 + 9.0
+
+
+@pytest.mark.parametrize("method", ["score", "tv"])
+def test_a_dry_run_writes_nothing_and_says_what_photos_cost(deblur, photo, codes, tmp_path, out, method):
+    Image.fromarray(codes).resize((400, 300)).save(tmp_path / "large.png")
+    (tmp_path / "bad.png").write_bytes(b"none")
+    code, output, errors = deblur(photo, tmp_path / "large.png", "--method", method, "--dry-run")
+    assert (code, errors, files(out)) == (0, [], [])
+    assert output[0].startswith(f"{photo}: 56 x 40") and output[-1].startswith("2 photos: about")
+    assert ("3 evaluations" in output[1]) == ("1 tile of 1024" in output[1]) == (method == "score")
+    seconds = [int(re.search(r"about (\d+) s", line)[1]) for line in output]
+    assert abs(seconds[2] - seconds[0] - seconds[1]) <= 1
+    if method == "score":
+        code, output, _ = deblur(tmp_path / "large.png", "--dry-run", "--tile", 64)
+        assert f"{7 * 5} tiles of 64" in output[0]
+        assert deblur(tmp_path / "bad.png", "--dry-run")[0] == 3
+
+
+def test_little_free_memory_means_small_tiles_and_the_same_picture(deblur, photo, out, monkeypatch):
+    import samplers.restoring
+
+    assert deblur(photo)[0] == 0
+    whole = Image.open(out / "cat.png").tobytes()
+    tiles, call = [], samplers.restoring.DefocusDeblurPipeline.__call__
+
+    def noted(self, *arguments, settings, **options):
+        tiles.append(settings.tile)
+        return call(self, *arguments, settings=settings, **options)
+
+    monkeypatch.setattr(samplers.restoring.DefocusDeblurPipeline, "__call__", noted)
+    monkeypatch.setattr(samplers.restoring, "free_bytes", lambda device: 0)
+    assert deblur(photo, "--overwrite")[0] == 0
+    assert tiles == [SMALLEST_TILE]
+    after = Image.open(out / "cat.png").tobytes()
+    assert max(abs(a - b) for a, b in zip(after, whole, strict=True)) <= 1
+
+
+def test_a_dry_run_still_checks_the_command(deblur, photo):
+    fails(deblur(photo, "--dry-run", "stps=3"), 2, "stps")
