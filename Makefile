@@ -1,5 +1,6 @@
 # make demo    deblurs a real photo with the shipped weights
 # make test    runs all tests
+# make fuzz    damages 10,000 files, settings and commands at random; none may do worse than be refused
 # make smoke   measures a few methods on photos that come with scikit-image
 # make lint    checks the style
 # make clean   removes the environment and the demo's output
@@ -15,7 +16,7 @@ READY := $(VENV)/.ready
 DEMO := output/demo
 SMOKE := output/smoke
 
-.PHONY: demo test smoke lint clean
+.PHONY: demo test fuzz smoke lint clean
 
 demo: $(READY)
 	@$(BIN)/python samplers/demo_photo.py $(DEMO)/input > /dev/null
@@ -24,6 +25,9 @@ demo: $(READY)
 
 test: $(READY)
 	@HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
+
+fuzz: $(READY)
+	@HF_HUB_OFFLINE=1 FUZZ_CASES=5000 $(BIN)/python -m pytest tests/photos/test_damage.py tests/samplers/test_random_commands.py
 
 smoke: $(READY)
 	@HF_HUB_OFFLINE=1 $(BIN)/python evaluation/benchmark.py configs/benchmark/smoke.yaml out=$(SMOKE)
