@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import torch
-from scipy.ndimage import convolve1d
+from scipy.special import ndtr
 from torch import Tensor
 
 __all__ = ["PSF_SOFTNESS", "bank_radii", "defocus_psf", "psf_bank", "psf_reach"]
@@ -48,14 +48,8 @@ def defocus_psf(radius: float, softness: float = 0.0, reach: int | None = None) 
     side = 2 * reach + 1
     disk_radius, blur_std = radius * math.sqrt(1 - softness), radius * math.sqrt(softness) / 2
     fine = _disk_coverage(disk_radius, side) if disk_radius > 0 else _impulse(side)
-    if blur_std > 0:
-        # Separable; integrating over subpixels stays exact for a Gaussian narrower than one of them.
-        extent = side * _SUBPIXELS
-        edges = (np.arange(-extent, extent + 2) - 0.5) / _SUBPIXELS
-        gaussian = np.diff([math.erf(edge / (math.sqrt(2) * blur_std)) for edge in edges])
-        for axis in (0, 1):
-            fine = convolve1d(fine, gaussian, axis=axis, mode="constant")
-    coarse = fine.reshape(side, _SUBPIXELS, side, _SUBPIXELS).sum(axis=(1, 3))
+    spread = _gaussian_shares(side, blur_std)
+    coarse = spread @ fine @ spread.T
     return torch.from_numpy(coarse / coarse.sum())
 
 
@@ -79,6 +73,16 @@ def psf_bank(radii: Tensor, softness: float = 0.0) -> Tensor:
     """PSFs of several radii on the support of the largest: (K,) -> (K, h, w), float64, each summing to 1."""
     reach = psf_reach(float(radii.max()), softness)
     return torch.stack([defocus_psf(float(radius), softness, reach) for radius in radii])
+
+
+def _gaussian_shares(side: int, std: float) -> np.ndarray:
+    """Share of the light of each subpixel's centre that a Gaussian blur brings to each pixel: (side, 8 side)."""
+    subpixels = (np.arange(side * _SUBPIXELS) + 0.5) / _SUBPIXELS
+    distance = np.arange(side + 1)[:, None] - subpixels
+    if std > 0:
+        # Integrated over pixels, which stays exact for a Gaussian narrower than a subpixel.
+        return np.diff(ndtr(distance / std), axis=0)
+    return np.diff((distance > 0).astype(float), axis=0)
 
 
 def _impulse(side: int) -> np.ndarray:
