@@ -154,16 +154,19 @@ class _Block:
         radii = radii.to(radius)
         upper = torch.searchsorted(radii, radius.contiguous()).clamp(1, max(len(radii) - 1, 1))
         if len(radii) == 1:
-            nodes, self.weights = torch.zeros(1, dtype=torch.long), torch.ones_like(radius)[None]
+            nodes, weights = torch.zeros(1, dtype=torch.long), torch.ones_like(radius)[None]
         else:
             fraction = (radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1])
             nodes = torch.unique(torch.cat([(upper - 1)[fraction < 1], upper[fraction > 0]])).cpu()
             index = nodes.to(radius.device)[:, None, None]
-            self.weights = (index == upper - 1) * (1 - fraction) + (index == upper) * fraction
-        self.reach = shape.reach(float(radii[nodes.max()]))
+            weights = (index == upper - 1) * (1 - fraction) + (index == upper) * fraction
+        # What has no blur needs no transform.
+        blurred = int(nodes[0] == 0)
+        self._sharp = weights[0] if blurred else torch.zeros_like(radius)
+        self._weights, self._radii = weights[blurred:], tuple(float(radii[node]) for node in nodes[blurred:])
+        self.reach = shape.reach(self._radii[-1]) if self._radii else 0
         size = tuple(s + 2 * self.reach for s in radius.shape)
         self.shape = tuple(next_fast_len(side, real=True) for side in size)
-        self._radii = tuple(float(radii[node]) for node in nodes)
         self._psf, self._position = shape, shape.position(rows, columns, tuple(radius_map.shape))
 
     def window(self, margin: int) -> tuple[int, int, int, int]:
@@ -177,21 +180,26 @@ class _Block:
         )
 
     def blur(self, x: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft2(x, s=self.shape)
         rows, columns = (slice(self.reach, side - self.reach) for side in x.shape[-2:])
-        y = x.new_zeros(*x.shape[:-2], rows.stop - rows.start, columns.stop - columns.start)
-        for weight, radius in zip(self.weights, self._radii, strict=True):
+        y = self._sharp * x[..., rows, columns]
+        if self._radii:
+            spectrum = torch.fft.rfft2(x, s=self.shape)
+        for weight, radius in zip(self._weights, self._radii, strict=True):
             y.addcmul_(weight, torch.fft.irfft2(spectrum * self._otf(radius, x), s=self.shape)[..., rows, columns])
         return y
 
     def spread(self, y: Tensor) -> Tensor:
+        if not self._radii:
+            return self._sharp * y
         height, width = y.shape[-2:]
-        padding = (self.reach, self.shape[1] - width - self.reach, self.reach, self.shape[0] - height - self.reach)
+        start, padding = self.reach, (self.reach, self.shape[1] - width - self.reach)
+        padding += (self.reach, self.shape[0] - height - self.reach)
         spectrum = 0
-        for weight, radius in zip(self.weights, self._radii, strict=True):
+        for weight, radius in zip(self._weights, self._radii, strict=True):
             spectrum = spectrum + torch.fft.rfft2(F.pad(weight * y, padding)) * self._otf(radius, y).conj()
-        x = torch.fft.irfft2(spectrum, s=self.shape)
-        return x[..., : height + 2 * self.reach, : width + 2 * self.reach]
+        x = torch.fft.irfft2(spectrum, s=self.shape)[..., : height + 2 * start, : width + 2 * start]
+        x[..., start : start + height, start : start + width] += self._sharp * y
+        return x
 
     def _otf(self, radius: float, like: Tensor) -> Tensor:
         return _transfer_function(self._psf, radius, self._position, self.shape).to(like.device)
