@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion.latent_prior import Regression, SwinDiff
+from diffusion.precision import check_precision, mixed_precision
 
 __all__ = ["SwinDiffRestorer"]
 
@@ -24,7 +25,7 @@ class SwinDiffRestorer:
     Attributes:
         network: Its device does the work; photos may live elsewhere.
         tile: Side of the kept part of a tile in pixels, rounded up to the network's grid.
-        precision: `fp32`, or `bf16` for convolutions and attention in bfloat16.
+        precision: `fp32`, `bf16` or `auto`, see `diffusion.precision`.
 
     Raises:
         ValueError: If tile is not positive or precision unknown.
@@ -32,13 +33,12 @@ class SwinDiffRestorer:
 
     network: SwinDiff
     tile: int = 1024
-    precision: str = "fp32"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         if self.tile < 1:
             raise ValueError(f"a tile must have at least 1 pixel, got {self.tile}")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be fp32 or bf16, got {self.precision!r}")
+        check_precision(self.precision)
 
     def __call__(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Restores a capture.
@@ -62,7 +62,7 @@ class SwinDiffRestorer:
         """
         network, device = self.network, next(self.network.parameters()).device
         x, log_scale = torch.empty_like(y), torch.empty_like(y[:, :1])
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with mixed_precision(device, self.precision):
             prior = network.drawn_prior(self._condition(y, device), len(y), generator)
             for read, kept, place in self._tiles(y.shape[-2:], network.grid, network.receptive_field):
                 part = network.restore(y[..., *read].to(device, memory_format=torch.channels_last), prior)

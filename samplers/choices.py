@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from diffusion.precision import PRECISIONS
+
 if TYPE_CHECKING:
     from samplers.settings import SamplerSettings
 
@@ -22,7 +24,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "predictor": PREDICTORS,
     "corrector_rule": ("sigma", "snr"),
     "latent_prior": ("on", "off", "auto"),
-    "precision": ("fp32", "bf16"),
+    "precision": PRECISIONS,
 }
 
 # What only some choices use: a value other than the default would be ignored by the others.

@@ -93,7 +93,7 @@ class SamplerSettings:
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
         latent_prior_variance: Factor of the variance that the regression gives its own error.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
-        precision: `fp32` or `bf16`, of the network.
+        precision: Of the networks: `fp32`, `bf16`, or `auto` for bfloat16 where the device computes in it.
         tile: Side of the network's tiles in pixels.
     """
 
@@ -134,7 +134,7 @@ class SamplerSettings:
     latent_prior: str = "auto"
     latent_prior_variance: float = 1.0
     latent_prior_fade: float = 0.0
-    precision: str = "fp32"
+    precision: str = "auto"
     tile: int = 1024
 
     def __post_init__(self) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from diffusion.precision import check_precision, mixed_precision
+
 __all__ = ["TiledNetwork", "tile_windows"]
 
 
@@ -30,7 +32,7 @@ class TiledNetwork(nn.Module):
     Args:
         network: A network with `stride` and `receptive_field`, as `diffusion.ScoreNetwork`.
         tile: Side of the kept part of a tile in pixels, rounded up to a multiple of the stride.
-        precision: `fp32`, or `bf16` to run the network's convolutions in bfloat16.
+        precision: `fp32`, `bf16` or `auto`, see `diffusion.precision`.
 
     Raises:
         ValueError: If tile is not positive or precision unknown.
@@ -40,8 +42,7 @@ class TiledNetwork(nn.Module):
         super().__init__()
         if tile < 1:
             raise ValueError(f"a tile must have at least 1 pixel, got {tile}")
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+        check_precision(precision)
         self.network = network
         self.tile = -(-tile // network.stride) * network.stride
         self.precision = precision
@@ -50,12 +51,12 @@ class TiledNetwork(nn.Module):
         """Denoises as the network does: (B, 3, H, W), scalar or (B,) -> (B, 3, H, W)."""
         parameter = next(self.network.parameters())
         device = parameter.device
-        # A network kept in half precision works like one that is run in it: what is not a convolution stays single.
-        half = parameter.dtype if parameter.dtype != torch.float32 else torch.bfloat16
-        enabled = self.precision == "bf16" or half == parameter.dtype
         halo = self.network.receptive_field
         result = torch.empty_like(x)
-        with torch.autocast(device.type, half, enabled=enabled):
+        # A network kept in half precision works like one that is run in it: what is not a convolution stays single.
+        half = parameter.dtype != torch.float32
+        running = torch.autocast(device.type, parameter.dtype) if half else mixed_precision(device, self.precision)
+        with running:
             for rows, kept_rows, to_rows in tile_windows(x.shape[-2], self.tile, halo):
                 for columns, kept_columns, to_columns in tile_windows(x.shape[-1], self.tile, halo):
                     window = x[..., rows, columns].to(device, memory_format=torch.channels_last)

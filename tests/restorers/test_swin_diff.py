@@ -22,7 +22,7 @@ def test_tiles_give_the_whole_photo(stage):
     assert (network.grid, network.receptive_field) == (16, 48)
     # No multiple of anything, and larger than a tile with its halo.
     y = torch.rand(1, 3, 171, 93, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    whole, tiled = (SwinDiffRestorer(network, tile).regress(y) for tile in (1024, 17))
+    whole, tiled = (SwinDiffRestorer(network, tile, "fp32").regress(y) for tile in (1024, 17))
     direct = network(y)
     for one in (whole, tiled):
         torch.testing.assert_close(one.x, direct.x.detach(), atol=1e-4, rtol=0)

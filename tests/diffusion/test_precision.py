@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from diffusion.precision import check_precision, computes_in_bf16, mixed_precision
+
+
+FLAGS = [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)]
+
+
+@pytest.mark.parametrize(("flags", "expected"), FLAGS)
+def test_bfloat16_where_the_processor_has_it(monkeypatch, flags, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **flags}, raising=False)
+    device = torch.device("cpu")
+    assert computes_in_bf16(device) is expected
+    a, b = torch.rand(8, 8), torch.rand(8, 8)
+    for precision, half in (("auto", expected), ("bf16", True), ("fp32", False)):
+        with mixed_precision(device, precision):
+            assert ((a @ b).dtype == torch.bfloat16) is half
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="auto, fp32 or bf16, got 'fp8'"):
+        check_precision("fp8")
