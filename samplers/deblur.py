@@ -31,24 +31,17 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
 from photos import PHOTO_SUFFIXES
+from samplers.chosen_method import MAP_ESTIMATORS, METHODS, PRESETS, PSFS, MethodChoice, UsageError, make_method
 from samplers.command_line import Parser, grid, noise_std, radius, samples, seed, share, value_range
 from samplers.exit_codes import INTERRUPTED, USAGE
 
-METHODS = ("score", "swin-diff", "tv", "tv-bank")
-PRESETS = ("fast", "balanced", "best")
-PSFS = ("auto", "disk", "disk-gaussian", "gaussian")
-MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
 LARGEST_RADIUS = 100.0
-
-
-class UsageError(ValueError):
-    """The options do not fit together; the message is for the user."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,14 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from samplers.weights import WeightsError
 
     try:
-        _check_combination(arguments, photos, overrides)
+        if not photos:
+            raise UsageError("expected at least one photo or folder, got none")
+        choice = _choice(arguments, overrides)
+        choice.check()
         jobs, errors = plan(
             photos, arguments.output, with_report=not arguments.no_report,
             with_confidence=arguments.defocus_map is None, samples=arguments.samples or 0,
             with_trajectory=arguments.trajectory,
         )  # fmt: skip
         with stoppable():
-            return _restore_all(arguments, overrides, jobs, errors)
+            return _restore_all(arguments, choice, jobs, errors)
     except (UsageError, CollisionError, WeightsError) as error:
         return _report(error, USAGE)
     except KeyboardInterrupt:
@@ -125,37 +121,14 @@ def _is_override(token: str) -> bool:
     return looks_so and Path(token).suffix.lower() not in PHOTO_SUFFIXES and not Path(token).exists()
 
 
-def _check_combination(arguments: argparse.Namespace, photos: list[str], overrides: list[str]) -> None:
-    if not photos:
-        raise UsageError("expected at least one photo or folder, got none")
-    if arguments.map_estimator is not None and arguments.defocus_map is not None:
-        raise UsageError("--map-estimator: expected only without --defocus-map, which is used as it is")
-    if arguments.psf not in PSFS and not arguments.psf.endswith(".npy"):
-        raise UsageError(f"--psf: expected {', '.join(PSFS)} or a NumPy file of PSFs, got {arguments.psf}")
-    if arguments.psf_grid is not None and arguments.psf in PSFS:
-        raise UsageError(f"--psf-grid: expected only with a file of measured PSFs, got --psf {arguments.psf}")
-    if arguments.method == "tv-bank" and arguments.psf not in PSFS:
-        raise UsageError(f"--psf: expected {', '.join(PSFS)} with --method tv-bank, got {arguments.psf}")
-    if arguments.method != "score":
-        got = f"expected {{}} with --method score, got --method {arguments.method}"
-        alone = ("preset", "map_estimator", "latent_prior", "samples", "trajectory")
-        alone += ("defocus_map",) if arguments.method == "swin-diff" else ("weights", "tile")
-        for name in alone:
-            if getattr(arguments, name) not in (None, False):
-                raise UsageError(f"--{name.replace('_', '-')}: {got.format('only')}")
-        if arguments.method == "swin-diff":
-            for name in ("psf", "light"):
-                if getattr(arguments, name) != "auto":
-                    raise UsageError(f"--{name} {getattr(arguments, name)}: {got.format('only')}")
-        if arguments.tile is not None and arguments.tile < 32:
-            raise UsageError(f"--tile: expected at least 32, got {arguments.tile}")
-        if overrides:
-            raise UsageError(f"{overrides[0]}: {got.format('settings only')}")
-        if arguments.light == "linear":
-            raise UsageError(f"--light linear: {got.format('only')}")
+def _choice(arguments: argparse.Namespace, overrides: list[str]) -> MethodChoice:
+    """What the options say of the method."""
+    shared = {field.name for field in fields(MethodChoice)} & vars(arguments).keys()
+    options = {name: getattr(arguments, name) for name in shared}
+    return MethodChoice(**options, overrides=tuple(overrides), map_given=arguments.defocus_map is not None)
 
 
-def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list, errors: list[str]) -> int:
+def _restore_all(arguments: argparse.Namespace, choice: MethodChoice, jobs: list, errors: list[str]) -> int:
     from samplers.batch_run import BatchRun
     from samplers.record import Record
 
@@ -163,25 +136,25 @@ def _restore_all(arguments: argparse.Namespace, overrides: list[str], jobs: list
     for option, given in (("--defocus-map", arguments.defocus_map), ("--mask", arguments.mask)):
         if given is not None and total != 1:
             raise UsageError(f"{option}: expected one photo, got {total}")
-    record = Record(_parser(), arguments, overrides)
+    record = Record(_parser(), arguments, choice.overrides)
     run = BatchRun(
         jobs, Path(arguments.output), record, overwrite=arguments.overwrite, resume=arguments.resume,
         quiet=arguments.quiet, report=_report,
     )  # fmt: skip
     if arguments.dry_run:
-        return _restore_ready(arguments, overrides, jobs, run) if jobs else run.code
+        return _restore_ready(arguments, choice, jobs, run) if jobs else run.code
     for error in errors:
         run.lose(error)
     ready = run.left()
     try:
         if ready:
-            _restore_ready(arguments, overrides, ready, run)
+            _restore_ready(arguments, choice, ready, run)
     finally:
         run.close()
     return run.code
 
 
-def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: list, run: object) -> int:
+def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: list, run: object) -> int:
     """Restores photo after photo, or says what that would cost; returns the exit code of all."""
     from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
@@ -197,7 +170,7 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
             )
         mask = None if arguments.mask is None else read_mask(arguments.mask)
         wishes = Wishes(mask, arguments.max_radius, arguments.strength)
-        method, device, facts = _method(arguments, overrides)
+        method, device, facts = make_method(choice)
         facts |= _kept(arguments)
     except (ConfigError, PhotoError) as error:
         raise UsageError(str(error)) from None
@@ -206,7 +179,7 @@ def _restore_ready(arguments: argparse.Namespace, overrides: list[str], jobs: li
         return print_estimates(jobs, method, device, arguments.range)
     options = FileOptions(
         arguments.range, keep_metadata=not arguments.strip_metadata,
-        profile_light=arguments.method == "score" and arguments.light != "srgb", record=run.record,
+        profile_light=choice.profile_light, record=run.record,
     )  # fmt: skip
 
     def restore(job: object, label: str | None, check: object) -> dict:
@@ -222,91 +195,6 @@ def _kept(arguments: argparse.Namespace) -> dict[str, str | float]:
     kept = {"largest radius restored": arguments.max_radius, "mask": arguments.mask}
     facts = {name: value for name, value in kept.items() if value is not None}
     return facts if arguments.strength == 1 else facts | {"share of the restoration": arguments.strength}
-
-
-def _method(arguments: argparse.Namespace, overrides: list[str]) -> tuple:
-    """The method, its device, and what the report says of it."""
-    from dataclasses import asdict
-
-    from samplers.config import load_config
-    from samplers.map_estimators import best_estimator
-    from samplers.pipeline import DefocusDeblurPipeline
-    from samplers.posterior_samples import SamplesMethod
-    from samplers.restoring import ScoreMethod, SwinDiffMethod, TVBankMethod, TVMethod
-    from samplers.settings import SamplerSettings, preset_file
-    from samplers.weights import load_latent_prior
-
-    lens, noise_std = _lens(arguments), arguments.noise_std
-    facts = {"method": arguments.method, "psf": arguments.psf, "light": arguments.light}
-    if arguments.method == "swin-diff":
-        weights, device = arguments.weights or "weights/small", _device(arguments.device)
-        network = load_latent_prior(weights).to(device)
-        facts = {"method": arguments.method, "weights": weights, "seed": arguments.seed}
-        method = SwinDiffMethod(network, tile=arguments.tile or 1024, noise_std=noise_std, seed=arguments.seed)
-        return method, device, facts
-    if arguments.method != "score":
-        classical = {"tv": TVMethod, "tv-bank": TVBankMethod}[arguments.method]
-        return classical(lens=lens, noise_std=noise_std), _device(arguments.device), facts
-
-    preset, weights = arguments.preset or "balanced", arguments.weights or "weights/small"
-    tile = [] if arguments.tile is None else [f"tile={arguments.tile}"]
-    output = [] if arguments.samples is None else ["output=sample"]
-    prior = [] if arguments.latent_prior is None else [f"latent_prior={arguments.latent_prior}"]
-    settings = load_config(SamplerSettings, preset_file(preset), [*output, *overrides, *tile, *prior])
-    if arguments.samples is not None and settings.output != "sample":
-        raise UsageError(f"--samples {arguments.samples}: expected output=sample, got output={settings.output}")
-    device = _device(arguments.device)
-    pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
-    if settings.latent_prior == "on" and pipeline.latent_prior is None:
-        raise UsageError(f"--latent-prior on: expected weights with a latent_prior, got {weights} without")
-    try:
-        settings.check(pipeline.sde, "linear" if arguments.light == "linear" else "srgb")
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    estimator = arguments.map_estimator or best_estimator(pipeline.defocus_map)
-    if estimator in ("fused", "learned") and pipeline.defocus_map is None:
-        raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")
-    if arguments.defocus_map is None:
-        facts["map estimator"] = estimator
-    facts |= {"weights": weights, "preset": preset, "seed": arguments.seed, **asdict(settings)}
-    method = ScoreMethod(
-        pipeline, settings, lens=lens, noise_std=noise_std, seed=arguments.seed, map_estimator=estimator
-    )
-    if arguments.samples is not None:
-        facts["samples"] = arguments.samples
-        method = SamplesMethod(method, arguments.samples)
-    return method, device, facts
-
-
-def _lens(arguments: argparse.Namespace) -> object:
-    from dataclasses import replace
-
-    from optics import DISK, PSF_SOFTNESS, UnknownLens, read_measured_psf
-
-    psf = None
-    if arguments.psf not in PSFS:
-        try:
-            psf = read_measured_psf(arguments.psf, arguments.psf_grid)
-        except ValueError as error:
-            raise UsageError(f"--psf: {error}") from None
-    softness = PSF_SOFTNESS.get(arguments.psf)
-    if arguments.method == "score":
-        return UnknownLens(softness, psf, None if arguments.light == "auto" else arguments.light)
-    # The classical methods blur code values, by disks where nothing else is said.
-    return replace(DISK, softness=softness or 0.0, psf=psf)
-
-
-def _device(name: str) -> object:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-        return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"--device {name}: expected a device of this machine, got an error: {reason}") from None
 
 
 def _warn(job: object, text: str) -> None:

@@ -50,7 +50,7 @@ class Brightening:
 @pytest.fixture
 def brightening(monkeypatch):
     """Lets the script do that instead of restoring."""
-    monkeypatch.setattr(samplers.deblur, "_method", lambda *_: (Brightening(), torch.device("cpu"), {}))
+    monkeypatch.setattr(samplers.deblur, "make_method", lambda *_: (Brightening(), torch.device("cpu"), {}))
 
 
 def start(out, log, *arguments):

@@ -71,8 +71,8 @@ def without_method(monkeypatch):
         def estimate_map(self, image):
             return torch.zeros(2, 1, 1, *image.shape[-2:]).unbind()
 
-    made = samplers.deblur._method
-    monkeypatch.setattr(samplers.deblur, "_method", lambda *given: (Nothing(), *made(*given)[1:]))
+    made = samplers.deblur.make_method
+    monkeypatch.setattr(samplers.deblur, "make_method", lambda *given: (Nothing(), *made(*given)[1:]))
 
 
 def test_random_commands(without_method, saved_pipeline, codes, tmp_path, capfd, monkeypatch):
