@@ -47,5 +47,5 @@ $(READY): pyproject.toml requirements.lock
 		exit 1; }
 	@echo "Setting up $(VENV), once; this takes some minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[demo,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[sample,test]'
 	@touch $@

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from skimage.data import chelsea
     except ImportError:
-        print("demo_photo.py: expected scikit-image, got no such package: pip install -e '.[demo]'", file=sys.stderr)
+        print("demo_photo.py: expected scikit-image, got no such package: pip install -e '.[sample]'", file=sys.stderr)
         return 2
     from PIL import Image
 
