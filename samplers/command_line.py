@@ -1,11 +1,11 @@
-"""Values of options on the command line of `samplers/deblur.py`, and a parser that reports errors in one line."""
+"""Values of options on the command lines of this folder, and a parser that reports errors in one line."""
 
 import argparse
 import re
 
 from samplers.exit_codes import USAGE
 
-__all__ = ["Parser", "grid", "noise_std", "radius", "samples", "seed", "share", "value_range"]
+__all__ = ["Parser", "grid", "noise_std", "port", "radius", "samples", "seed", "share", "value_range"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +32,14 @@ def value_range(text: str) -> object:
         return ValueRange.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def port(text: str) -> int:
+    """The number of a port, from 1 to 65535."""
+    value = int(text)
+    if not 0 < value < 65536:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
+    return value
 
 
 def radius(text: str) -> float:

@@ -46,7 +46,7 @@ LARGEST_RADIUS = 100.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and restores the photos; returns the exit code."""
-    arguments = _parser().parse_intermixed_args(argv)
+    arguments = command_parser().parse_intermixed_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")  # Names of files need not be text.
     if arguments.show_parameters:
@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report("interrupted", INTERRUPTED)
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """The options, their defaults and their help."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="deblur.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
     add = parser.add_argument
@@ -136,7 +137,7 @@ def _restore_all(arguments: argparse.Namespace, choice: MethodChoice, jobs: list
     for option, given in (("--defocus-map", arguments.defocus_map), ("--mask", arguments.mask)):
         if given is not None and total != 1:
             raise UsageError(f"{option}: expected one photo, got {total}")
-    record = Record(_parser(), arguments, choice.overrides)
+    record = Record(command_parser(), arguments, choice.overrides)
     run = BatchRun(
         jobs, Path(arguments.output), record, overwrite=arguments.overwrite, resume=arguments.resume,
         quiet=arguments.quiet, report=_report,
@@ -160,7 +161,7 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
     from samplers.config import ConfigError
     from samplers.dry_run import print_estimates
     from samplers.one_photo import FileOptions, restore_file
-    from samplers.wishes import Wishes
+    from samplers.wishes import Wishes, facts_of_wishes
 
     try:
         radius_map = None if arguments.defocus_map is None else read_map(arguments.defocus_map)
@@ -171,7 +172,7 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
         mask = None if arguments.mask is None else read_mask(arguments.mask)
         wishes = Wishes(mask, arguments.max_radius, arguments.strength)
         method, device, facts = make_method(choice)
-        facts |= _kept(arguments)
+        facts |= facts_of_wishes(arguments.mask, arguments.max_radius, arguments.strength)
     except (ConfigError, PhotoError) as error:
         raise UsageError(str(error)) from None
 
@@ -188,13 +189,6 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
 
     run.restore(jobs, restore, {"map": arguments.defocus_map, "mask": arguments.mask})
     return run.code
-
-
-def _kept(arguments: argparse.Namespace) -> dict[str, str | float]:
-    """What the report says of what was to stay as it was."""
-    kept = {"largest radius restored": arguments.max_radius, "mask": arguments.mask}
-    facts = {name: value for name, value in kept.items() if value is not None}
-    return facts if arguments.strength == 1 else facts | {"share of the restoration": arguments.strength}
 
 
 def _warn(job: object, text: str) -> None:

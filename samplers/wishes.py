@@ -21,7 +21,7 @@ from samplers.posterior_samples import SampledRestoration
 from samplers.restoring import Method
 from samplers.reverse_process import SamplerStep
 
-__all__ = ["MaskError", "Wishes", "restore_as_wished"]
+__all__ = ["MaskError", "Wishes", "facts_of_wishes", "restore_as_wished"]
 
 _CAUTION = 0.5  # times the radii of what looks like motion
 
@@ -45,6 +45,13 @@ class Wishes:
     max_radius: float | None = None
     strength: float = 1.0
     warn: Callable[[str], None] | None = None
+
+
+def facts_of_wishes(mask: str | None, max_radius: float | None, strength: float) -> dict[str, str | float]:
+    """What a report says of what was to stay as it was: of the mask its name, of the others see `Wishes`."""
+    kept = {"largest radius restored": max_radius, "mask": mask}
+    facts = {name: value for name, value in kept.items() if value is not None}
+    return facts if strength == 1 else facts | {"share of the restoration": strength}
 
 
 def restore_as_wished(

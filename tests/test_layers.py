@@ -29,6 +29,7 @@ ONLY_IN = {
         *(f"samplers/{name}.py" for name in ("deblur", "batch", "restoring", "one_photo")),
     ),
     "lpips": ("evaluation/metrics/",),
+    "gradio": ("samplers/demo.py", "samplers/demo_page.py"),
     # Where learned models are defined, saved and loaded.
     "diffusers": (
         "diffusion/", "optics/defocus_map/network.py", "samplers/pipeline.py", "samplers/weights.py", "train/",

@@ -27,7 +27,7 @@ PAGES += sorted((PROJECT / "docs").glob("*.md"))
 SCHEMAS = {
     "samplers/deblur.py": SamplerSettings, "train/score.py": ScoreConfig, "evaluation/benchmark.py": BenchmarkConfig,
 }  # fmt: skip
-SCRIPTS = (*SCHEMAS, "evaluation/compare.py", "evaluation/check_set.py")
+SCRIPTS = (*SCHEMAS, "samplers/demo.py", "evaluation/compare.py", "evaluation/check_set.py")
 
 
 def _name(page):

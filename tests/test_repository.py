@@ -70,7 +70,7 @@ def test_help_answers_without_slow_imports(script, tmp_path):
         "import atexit, runpy, sys\n"
         f"sys.argv = [{script!r}, '--help']\n"
         f"sys.path[0] = {str((PROJECT / script).parent)!r}\n"
-        "slow = ('torch', 'diffusers', 'scipy', 'accelerate', 'wandb', 'lpips', 'omegaconf')\n"
+        "slow = ('torch', 'diffusers', 'scipy', 'accelerate', 'wandb', 'lpips', 'omegaconf', 'gradio')\n"
         "report = lambda: print('imported:', *[name for name in slow if name in sys.modules], file=sys.stderr)\n"
         "atexit.register(report)\n"
         f"runpy.run_path({str(PROJECT / script)!r}, run_name='__main__')\n"

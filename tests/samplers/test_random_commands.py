@@ -82,7 +82,7 @@ def test_random_commands(without_method, saved_pipeline, codes, tmp_path, capfd,
     Image.fromarray(codes).save(tmp_path / "in" / "a.png")
     Image.fromarray(codes[:20]).save(tmp_path / "in" / "b.jpg")
     (tmp_path / "in" / "c.png").write_bytes(b"none")
-    flags = [action for action in samplers.deblur._parser()._actions if action.option_strings]
+    flags = [action for action in samplers.deblur.command_parser()._actions if action.option_strings]
     flags = [action for action in flags if action.dest not in ("help", "output", "dry_run", "show_parameters")]
     for _ in range(max(CASES // 10, 40)):
         words = [draw.choice(("in", "in/a.png", "in/b.jpg", "in/c.png", "gone.jpg")) for _ in range(draw.randint(0, 2))]
