@@ -3,7 +3,6 @@ import torch
 
 from diffusion.precision import check_precision, computes_in_bf16, mixed_precision
 
-
 FLAGS = [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)]
 
 
