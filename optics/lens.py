@@ -22,6 +22,7 @@ class Lens:
         psf: Measured PSFs in place of the round ones; None for those.
         light: Where the blur happened: `srgb` (code values as stored) or `linear` (light).
         channel_scales: Factor of the blur radius in each channel; None for 1 in all.
+        doubt: Error of this model as a share of what is usual where lens and map are guesses.
 
     Raises:
         ValueError: If the light is unknown.
@@ -31,6 +32,7 @@ class Lens:
     psf: MeasuredPSF | None = None
     light: str = "srgb"
     channel_scales: tuple[float, ...] | None = None
+    doubt: float = 1.0
 
     def __post_init__(self) -> None:
         if self.light not in LIGHTS:

@@ -1,12 +1,14 @@
 """What a capture says of the lens, given how much it is blurred where: the light that was mixed, the PSF's shape.
 
+What tells lenses apart is faint and lies at fine details: a file that has lost its noise, as most JPEGs have, has lost
+these too. Where noise is seen, what is found is believed; where it is clear, the model is doubted less.
+
 Light. Blur of light and blur of code values differ at edges of high contrast. Both models are fitted to a few windows
 by maximum a posteriori under one prior, the sparse gradients of photos; the lower energy decides. Lenses mix
-light, so code values must be clearly better.
+light, so where no noise is seen code values must be clearly better.
 
 Shape and colours. The marginal likelihood of local spectra (`optics.defocus_map.spectra`) near the radii of the map is
-added up for each softness, and then for each factor of a colour's radius. What tells shapes apart is faint and lies
-at fine details: a file that has lost its noise, as most JPEGs have, has lost these too, and a typical lens is
+added up for each softness, and then for each factor of a colour's radius. Where no noise is seen a typical lens is
 assumed instead. A lens that is softer than assumed does more harm than one that is harder.
 """
 
@@ -26,7 +28,7 @@ from optics.noise import MIN_NOISE_STD
 __all__ = ["TYPICAL", "UNKNOWN", "UnknownLens", "choose_light", "choose_shape"]
 
 _TYPICAL_SOFTNESS = 0.3
-_SOFTNESS = (0.0, 0.1, 0.3, 0.6, 1.0)
+_SOFTNESS = (0.0, 0.1, 0.3, 0.6)
 _COLOUR_SCALES = (0.94, 0.97, 1.0, 1.03, 1.06)
 _BLURRED = 1.3  # pixels; less blur says nothing of the lens
 _LEAST_SHARE = 0.02  # of the pixels, that must be blurred
@@ -35,8 +37,13 @@ _WINDOW = 32  # pixels
 _SPACING = 1.03  # ratio of the radii that are compared
 _BOUND = 4.0  # nats, that one window may say for or against a shape
 _CODE_VALUES_BETTER = 0.975  # ratio of the energies below which blur is taken to have mixed code values
+_BETTER_IN_NOISE = 0.998  # the same where noise is seen
+_NOISE_CLEAR = 1.75 * MIN_NOISE_STD  # from here on what was found lessens the doubt,
+_LESS_DOUBT = 0.45  # to this share,
+_HARD = 0.3  # unless a PSF softer than this was found: few lenses are, and other faults look like it
 _CROP = 160  # pixels
 _CROPS = 3
+_NO_CONTRAST = 1e-9  # mean square, in [0, 1] units; a flat picture has it by rounding
 _SPARSITY = 0.05  # mean gradient of photos in [-1, 1] units
 _LEAST_GRADIENT = 0.008
 _LEAST_NOISE = 0.008  # of full range, as for the defocus map: JPEG rounds textures coarsely
@@ -71,10 +78,12 @@ class UnknownLens:
             radius_map: Blur radius in pixels, shape (1, 1, H, W).
             noise_std: Noise of the capture, of full range.
         """
-        lens = self.assumed
-        if self.softness is None and self.psf is None:
+        lens, seen = self.assumed, _seen(y, radius_map, noise_std)
+        if seen and self.softness is None and self.psf is None:
             softness, scales = choose_shape(y, radius_map, noise_std)
             lens = replace(lens, softness=softness, channel_scales=scales)
+        if seen and noise_std >= _NOISE_CLEAR and lens.softness <= _HARD:
+            lens = replace(lens, doubt=_LESS_DOUBT)
         return lens if self.light is not None else replace(lens, light=choose_light(y, radius_map, noise_std, lens))
 
 
@@ -87,9 +96,9 @@ def choose_shape(
     y: Tensor, radius_map: Tensor, noise_std: float
 ) -> tuple[float, tuple[float, float, float] | None]:
     """Softness of the PSF, and the factors of the colours' radii or None for 1; arguments as of `UnknownLens.found`."""
-    crops = _telling_crops(y, radius_map)
-    if noise_std < _NOISE_SEEN or not crops:
+    if not _seen(y, radius_map, noise_std):
         return _TYPICAL_SOFTNESS, None
+    crops = _telling_crops(y, radius_map)
     largest = float(radius_map.max())
     radii = tuple(_SPACING**k for k in range(math.ceil(math.log(largest + 1, _SPACING)) + 1))
     stride = _WINDOW // 2  # windows overlap by half
@@ -104,7 +113,7 @@ def choose_shape(
     def evidence(brightness: Tensor, noise_std: float, softness: float, scale: float = 1.0) -> Tensor:
         scaled = tuple(scale * radius for radius in radii)
         volumes = [
-            local_log_evidence(brightness[crop], scaled, 1.3 * noise_std, softness, _WINDOW, stride)[0].flatten(1)
+            local_log_evidence(brightness[crop], scaled, noise_std, softness, _WINDOW, stride)[0].flatten(1)
             for crop in crops
         ]
         return torch.cat(volumes, 1)  # (K, windows)
@@ -117,6 +126,8 @@ def choose_shape(
     # Independent noise of three channels averages out to two thirds in their weighted sum.
     softness = _SOFTNESS[likeliest([evidence(luma(y), 0.67 * noise_std, softness) for softness in _SOFTNESS])]
     red, green, blue = y.split(1, 1)
+    # Overstated noise leaves less to the shape, which the colours share, and more to the radius.
+    noise_std = 1.3 * noise_std
     reference = evidence(green, noise_std, softness)
     scales = [
         _COLOUR_SCALES[likeliest([reference + evidence(colour, noise_std, softness, s) for s in _COLOUR_SCALES])]
@@ -141,7 +152,13 @@ def choose_light(y: Tensor, radius_map: Tensor, noise_std: float, lens: Lens) ->
             energies[light] += _fitted_energy(
                 2 * y[crop] - 1, radius_map[crop], replace(lens, light=light), 2 * max(noise_std, _LEAST_NOISE)
             )
-    return "srgb" if energies["srgb"] < _CODE_VALUES_BETTER * energies["linear"] else "linear"
+    needed = _CODE_VALUES_BETTER if noise_std < _NOISE_SEEN else _BETTER_IN_NOISE
+    return "srgb" if energies["srgb"] < needed * energies["linear"] else "linear"
+
+
+def _seen(y: Tensor, radius_map: Tensor, noise_std: float) -> bool:
+    """Whether noise is seen, and blur where it could tell lenses apart."""
+    return noise_std >= _NOISE_SEEN and bool(_telling_crops(y, radius_map))
 
 
 def _telling_crops(y: Tensor, radius_map: Tensor) -> list[tuple[slice, ...]]:
@@ -155,7 +172,7 @@ def _telling_crops(y: Tensor, radius_map: Tensor) -> list[tuple[slice, ...]]:
     sums = F.avg_pool2d(energy[None, None], [min(side, length) for length in energy.shape], 1)[0, 0]
     for _ in range(_CROPS):
         top, left = divmod(int(sums.argmax()), sums.shape[1])
-        if sums[top, left] <= 0:
+        if sums[top, left] <= _NO_CONTRAST:
             break
         crops.append((..., slice(16 * top, 16 * top + _CROP), slice(16 * left, 16 * left + _CROP)))
         sums[max(top - side // 2, 0) : top + side // 2 + 1, max(left - side // 2, 0) : left + side // 2 + 1] = 0

@@ -1,17 +1,19 @@
 """How a defocus map is estimated where none is given: the choices of the pipeline."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from optics import TYPICAL, Lens
+from optics import TYPICAL, Lens, UnknownLens
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
+from optics.lens_choice import choose_shape
 
 if TYPE_CHECKING:
     from optics.defocus_map.network import DefocusMapNetwork
 
-__all__ = ["MAP_ESTIMATORS", "best_estimator", "map_estimator"]
+__all__ = ["MAP_ESTIMATORS", "best_estimator", "estimate_map", "map_estimator"]
 
 MAP_ESTIMATORS = ("fused", "learned", "evidence", "edges")
 """Names of estimators; the first two need a network."""
@@ -52,3 +54,30 @@ def map_estimator(
         raise ValueError(f"map_estimator {name} expects a pipeline with a defocus_map, got one without")
     learned = LearnedEstimator(network, tile=tile)
     return learned if name == "learned" else FusedEstimator(learned, evidence)
+
+
+def estimate_map(
+    image: Tensor, noise_std: float, name: str | None, network: "DefocusMapNetwork | None", lens: Lens | UnknownLens,
+    tile: int = 1024,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Estimates a defocus map; where the first one shows that the PSF is another than was assumed, once more.
+
+    Args:
+        image: Capture in [0, 1], shape (1, 3, H, W).
+        noise_std: Its noise, of full range.
+        name: As of `map_estimator`, like `network` and `tile`.
+        network: See there.
+        lens: What is known of the lens.
+        tile: See there.
+
+    Returns:
+        Radius in pixels and confidence in [0, 1], both (1, 1, H, W).
+    """
+    assumed = lens if isinstance(lens, Lens) else lens.assumed
+    radius_map, confidence = map_estimator(name, network, assumed, tile)(image, noise_std)
+    if isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None or name == "learned":
+        return radius_map, confidence
+    softness, _ = choose_shape(image, radius_map.to(image), noise_std)
+    if softness == assumed.softness:
+        return radius_map, confidence
+    return map_estimator(name, network, replace(assumed, softness=softness), tile)(image, noise_std)

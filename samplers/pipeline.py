@@ -23,7 +23,7 @@ from optics.model_error import clipping_std, model_error_std
 from restorers.swin_diff import SwinDiffRestorer
 from samplers.guidance import SecondEstimate
 from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
-from samplers.map_estimators import map_estimator as make_estimator
+from samplers.map_estimators import estimate_map
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
@@ -177,8 +177,9 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
         if radius_map is None:
-            estimate = make_estimator(map_estimator, self.defocus_map, known, settings.tile)
-            radius_map, confidence = estimate(image, noise_std)
+            radius_map, confidence = estimate_map(
+                image, noise_std, map_estimator, self.defocus_map, lens, settings.tile
+            )
 
         if not radius_map.any():
             return Restoration(image.clone(), radius_map, confidence, noise_std, 0, known)
@@ -190,7 +191,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         y = 2 * image - 1
         variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise) ** 2)
         if settings.model_error:
-            error = model_error_std(image, radius_map.to(image), settings.model_error)
+            error = model_error_std(image, radius_map.to(image), lens.doubt * settings.model_error)
             variance = variance + error.square() + clipping_std(image, operator).square()
         second = self._regression(y, operator, settings, generator)
         denoiser = settings.guided(
@@ -202,11 +203,15 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=evaluated))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
-        # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
-        share = radius_map.to(image).clamp(max=1)
+        restored = ((x + 1) / 2).clamp(0, 1)
+        radius = radius_map.to(image)
         if confidence is not None and settings.trust is not None:
-            share = share * trusted_share(radius_map.to(image), confidence.to(image), settings.trust)
-        restored = torch.lerp(image, ((x + 1) / 2).clamp(0, 1), share)
+            # What was done by a doubtful map gives way to what needs no map: the regression, or the capture.
+            trust = trusted_share(radius, confidence.to(image), settings.trust)
+            sure = image if second is None else (operator.crop(second.x) + 1) / 2
+            restored = torch.lerp(sure, restored, trust)
+        # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
+        restored = torch.lerp(image, restored, radius.clamp(max=1))
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 
     def _regression(

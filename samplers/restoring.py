@@ -18,7 +18,7 @@ from optics.defocus_map import EdgeEstimator
 from restorers.swin_diff import SwinDiffRestorer
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
-from samplers.map_estimators import map_estimator as make_estimator
+from samplers.map_estimators import estimate_map
 from samplers.memory import SMALLEST_TILE, fitting_tile, free_bytes
 from samplers.pipeline import DefocusDeblurPipeline, Restoration
 from samplers.reverse_process import SamplerStep
@@ -109,12 +109,12 @@ class ScoreMethod:
             OutOfMemory: If memory does not suffice for the smallest tiles.
         """
         lens, noise_std = self.options["lens"], self.options["noise_std"]
-        known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
 
         def attempt(tile: int) -> tuple[Tensor, Tensor]:
-            network = self.pipeline.defocus_map
-            return make_estimator(self.options["map_estimator"], network, known, tile)(image, noise_std)
+            return estimate_map(
+                image, noise_std, self.options["map_estimator"], self.pipeline.defocus_map, lens, tile
+            )
 
         return _in_tiles_that_fit(attempt, image, self.settings.tile)
 

@@ -34,7 +34,13 @@ def _capture(lens, radius=3.0, noise=NOISE, seed=0):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_light_that_was_mixed_is_found(light, seed):
     y, radius_map = _capture(Lens(softness=0.3, light=light), seed=seed)
-    assert UnknownLens(softness=0.3).found(y, radius_map, NOISE) == Lens(softness=0.3, light=light)
+    assert UnknownLens(softness=0.3).found(y, radius_map, NOISE) == Lens(softness=0.3, light=light, doubt=0.45)
+
+
+@pytest.mark.parametrize(("softness", "noise", "doubt"), [(0.1, 0.008, 0.45), (0.1, 0.006, 1.0), (1.0, 0.008, 1.0)])
+def test_a_lens_is_doubted_less_where_noise_shows_it(softness, noise, doubt):
+    y, radius_map = _capture(Lens(softness=softness), noise=noise)
+    assert UNKNOWN.found(y, radius_map, noise).doubt == doubt
 
 
 @pytest.mark.parametrize(("softness", "low", "high"), [(0.0, 0.0, 0.1), (0.3, 0.1, 0.6), (1.0, 0.6, 1.0)])
@@ -56,7 +62,7 @@ def test_radii_of_the_colours_are_found(scales):
 
 def test_what_is_known_is_not_looked_for():
     y, radius_map = _capture(Lens(softness=1.0))
-    assert UnknownLens(softness=0.0, light="linear").found(y, radius_map, NOISE) == Lens(light="linear")
+    assert UnknownLens(softness=0.0, light="linear").found(y, radius_map, 0.004) == Lens(light="linear")
     measured = MeasuredPSF(defocus_psf(5.0).numpy())
     found = UnknownLens(psf=measured, light="srgb").found(y, radius_map, NOISE)
     assert found.psf is measured and found.light == "srgb" and found.channel_scales is None

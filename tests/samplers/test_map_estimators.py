@@ -9,12 +9,12 @@ from command_line import fails
 from safetensors.torch import load_file, save_file
 
 from diffusion import VESDE, ScoreNetwork
-from optics import Lens
+from optics import TYPICAL, UNKNOWN, Lens, UnknownLens
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers import DefocusDeblurPipeline, SamplerSettings
 from samplers import deblur as deblur_script
-from samplers.map_estimators import MAP_ESTIMATORS, best_estimator, map_estimator
+from samplers.map_estimators import MAP_ESTIMATORS, best_estimator, estimate_map, map_estimator
 from samplers.weights import TENSORS, WeightsError, load_defocus_map
 
 
@@ -83,11 +83,22 @@ def test_the_pipeline_uses_the_estimator_that_is_named(network, capture):
     pipeline = DefocusDeblurPipeline(ScoreNetwork(channels=(4,), blocks=1, embedding=4), VESDE(), network)
     settings = SamplerSettings(steps=2, corrector=False)
     for name in MAP_ESTIMATORS:
-        restored = pipeline(capture, map_estimator=name, settings=settings, noise_std=0.01)
-        radius, confidence = map_estimator(name, network)(capture, 0.01)
+        # Noise that shows nothing of the lens.
+        restored = pipeline(capture, map_estimator=name, settings=settings, noise_std=0.004)
+        radius, confidence = map_estimator(name, network)(capture, 0.004)
         assert torch.equal(restored.radius_map, radius) and torch.equal(restored.confidence, confidence)
         if name == "fused":
-            assert torch.equal(pipeline(capture, settings=settings, noise_std=0.01).radius_map, radius)
+            assert torch.equal(pipeline(capture, settings=settings, noise_std=0.004).radius_map, radius)
+
+
+def test_the_map_is_estimated_again_by_the_lens_that_was_found(network, capture, monkeypatch):
+    monkeypatch.setattr("samplers.map_estimators.choose_shape", lambda *_: (0.0, None))
+    again = estimate_map(capture, 0.01, "evidence", network, UNKNOWN)
+    assert all(map(torch.equal, again, map_estimator("evidence", None, Lens(softness=0.0))(capture, 0.01)))
+    # What is known is not looked for.
+    for lens in (TYPICAL, UnknownLens(softness=TYPICAL.softness)):
+        known = estimate_map(capture, 0.01, "evidence", network, lens)
+        assert all(map(torch.equal, known, map_estimator("evidence", None)(capture, 0.01)))
 
 
 def test_an_estimator_that_is_not_there_is_named(saved_pipeline, capture):
