@@ -2,7 +2,8 @@
 
 With a wrong model of the blur a restoration x^ is wrong in ways that it does not show: it explains its own
 capture y whatever the model. What is known beforehand is how certain the map is and how strong the blur. The
-result is y + a (x^ - y), and the share a that has the least expected error is modelled as
+result is y + a (x^ - y), a latent prior's regression in place of y where there is one, and the share a that has
+the least expected error is modelled as
 
     a = sigmoid(w_0 + w_r log r + w_c c),    r the blur radius, c the confidence of the map.
 
