@@ -95,8 +95,10 @@ METHODS: dict[str, Maker] = {
     "score-balanced": _lazy("ours", "score", preset="balanced"),
     "score-best": _lazy("ours", "score", preset="best"),
     "score-no-corrector": _lazy("ours", "score", overrides=("corrector=false",)),
+    "score-fast-alone": _lazy("ours", "score", preset="fast", overrides=("latent_prior=off",)),
+    "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=("latent_prior=off",)),
 }
-"""Makers of all methods; `score` follows the benchmark's own settings of the sampler."""
+"""Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` is without latent prior."""
 
 _FOLDER = "folder:"
 
