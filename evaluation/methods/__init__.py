@@ -98,7 +98,7 @@ METHODS: dict[str, Maker] = {
     "score-fast-alone": _lazy("ours", "score", preset="fast", overrides=("latent_prior=off",)),
     "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=("latent_prior=off",)),
 }
-"""Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` is without latent prior."""
+"""Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` has no latent prior."""
 
 _FOLDER = "folder:"
 
