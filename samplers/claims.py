@@ -9,8 +9,9 @@ where the marker is there, and clears the rest away where it is not: results are
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from photos import PhotoError
@@ -20,7 +21,7 @@ try:
 except ImportError:  # Windows: results still appear whole, but two processes may do the same photo.
     fcntl = None
 
-__all__ = ["BusyError", "Place", "claimed", "left_behind"]
+__all__ = ["BusyError", "Place", "claimed", "claimed_in_turn", "left_behind"]
 
 _LOCK, _WHOLE = "lock", "whole"
 
@@ -105,6 +106,19 @@ def claimed(result: Path) -> Iterator[Place]:
         shutil.rmtree(place.folder, ignore_errors=True)
         os.close(lock)
         _remove_empty(made)
+
+
+@contextmanager
+def claimed_in_turn(result: Path) -> Iterator[Place]:
+    """As `claimed`, but waits for its turn where another process holds the place."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                place = stack.enter_context(claimed(result))
+                break
+            except BusyError:
+                time.sleep(0.01)
+        yield place
 
 
 def _folder(result: Path) -> Path:

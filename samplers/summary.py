@@ -73,7 +73,10 @@ def write_summary(out: Path, rows: Sequence[Row], parameters: dict) -> None:
         return
     photos = {row.photo: asdict(row) for row in rows}
     if path.exists():
-        photos = {row["photo"]: row for row in _earlier(path)} | photos
+        earlier = {row["photo"]: row for row in _earlier(path)}
+        # Of a photo that is busy the other process knows more.
+        told = {name: row for name, row in photos.items() if row["status"] != "busy" or name not in earlier}
+        photos = earlier | told
     counts: dict[str, int] = {}
     for row in photos.values():
         counts[row["status"]] = counts.get(row["status"], 0) + 1
