@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from photos import PhotoError
 from photos.contact_sheet import Card, write_contact_sheet
 from samplers.batch import Job, check_outputs
-from samplers.claims import BusyError, claimed, left_behind
+from samplers.claims import BusyError, claimed, claimed_in_turn, left_behind
 from samplers.exit_codes import FAILED, FILE, MEMORY, NOT_FINITE, SOME_FAILED, USAGE
 from samplers.guidance import GuidanceError
 from samplers.one_photo import MapError
 from samplers.record import Record
 from samplers.restoring import OutOfMemory
-from samplers.summary import Row, table, write_summary
+from samplers.summary import NAME, Row, table, write_summary
 from samplers.wishes import MaskError
 
 __all__ = ["BatchRun", "FinishedError", "stoppable"]
@@ -110,10 +112,10 @@ class BatchRun:
                 at work on it; see `samplers.one_photo.restore_file`.
             given: Names of the `map` and the `mask` that were given, for errors.
         """
-        for number, job in enumerate(jobs, 1):
+        for number, job in self.turns(jobs):
             label, start = f"{job.photo.name} ({number} of {len(jobs)})", time.perf_counter()
             try:
-                done = restore(job, None if self.quiet else label, partial(self.check, job))
+                done = restore(job, None if self.quiet else self.bar(label), partial(self.check, job))
             except FinishedError as finished:
                 self.row(job).finish(job, self.out, "kept", finished.facts)
             except BusyError as error:
@@ -139,6 +141,18 @@ class BatchRun:
                 if not self.quiet:
                     print(f"{label}: {done['evaluations']} network evaluations, {seconds:.1f} s", file=sys.stderr)
                 print(*job.outputs, sep="\n", flush=True)
+            self.settled(job)
+
+    def turns(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Job]]:
+        """The photos in the order of their restoration, numbered from 1."""
+        return enumerate(jobs, 1)
+
+    def bar(self, label: str) -> str | None:
+        """What stands at the bar of progress of a photo; None for no bar."""
+        return label
+
+    def settled(self, job: Job) -> None:
+        """Called when it is known what became of a photo."""
 
     def _fail(self, job: Job, error: object, code: int, status: str = "failed") -> None:
         self.row(job).fail(status, code, error)
@@ -159,7 +173,22 @@ class BatchRun:
         """What is noted of a job."""
         return self.rows[job.result]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """Sums up, whatever happened."""
+        if not self.out.is_dir():
+            self.sum_up()  # Of what was not written no other process knows.
+            return False
+        try:
+            with claimed_in_turn(self.out / NAME):
+                self.sum_up()
+        except PhotoError as problem:
+            self.failures.append(self.report(problem, FILE))
+        return False
+
+    def sum_up(self) -> None:
         """Writes summary and contact sheet of a batch of several photos, and prints the summary as a table."""
         rows = [*self.rows.values(), *self.lost]
         if len(rows) < 2:
@@ -186,17 +215,26 @@ class BatchRun:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Lets a request to end the process (SIGTERM) stop the work as Ctrl-C does, so that nothing is left behind."""
+def stoppable(once: bool = False) -> Iterator[None]:
+    """Lets a request to end the process (SIGTERM) stop the work as Ctrl-C does, so that nothing is left behind.
+
+    Args:
+        once: Whether further requests are passed over: a launcher adds its own to that of the keyboard.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    requests = (signal.SIGTERM, signal.SIGINT) if once else (signal.SIGTERM,)
+
     def stop(number: int, frame: object) -> None:
+        for request in requests if once else ():
+            signal.signal(request, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {request: signal.signal(request, stop) for request in requests}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for request, handler in before.items():
+            signal.signal(request, handler)

@@ -6,6 +6,8 @@ Choices have the names of the options of `samplers/deblur.py`, and errors speak 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from samplers.launch import Launch
+
 # What is slow to import is imported where it is used: the commands' --help answers at once.
 if TYPE_CHECKING:
     import torch
@@ -202,10 +204,13 @@ def _device(name: str) -> "torch.device":
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = Launch.of().device(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     try:
         torch.zeros(1, device=name).item()
-        return torch.device(name)
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # Else the first GPU would hold a context of every process.
+        return device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"--device {name}: expected a device of this machine, got an error: {reason}") from None

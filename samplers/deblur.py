@@ -28,9 +28,11 @@ exit codes:
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -39,24 +41,29 @@ from pathlib import Path
 from photos import PHOTO_SUFFIXES
 from samplers.chosen_method import MAP_ESTIMATORS, METHODS, PRESETS, PSFS, MethodChoice, UsageError, make_method
 from samplers.command_line import Parser, grid, noise_std, radius, samples, seed, share, value_range
-from samplers.exit_codes import INTERRUPTED, USAGE
+from samplers.exit_codes import FILE, INTERRUPTED, USAGE
+from samplers.launch import Launch
 
 LARGEST_RADIUS = 100.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and restores the photos; returns the exit code."""
-    arguments = command_parser().parse_intermixed_args(argv)
+    launch = Launch.of()
+    arguments = _parsed(argv, launch)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")  # Names of files need not be text.
+    if launch.rank and (arguments.show_parameters or arguments.dry_run):
+        return 0  # One process says it for all.
     if arguments.show_parameters:
         from samplers.record import print_parameters
 
         return print_parameters(arguments.photos, _report)
     if arguments.output is None:
-        return _report("expected -o DIR, the folder of the results, got none (see --help)", USAGE)
+        return _report_first(launch, "expected -o DIR, the folder of the results, got none (see --help)", USAGE)
     photos = [token for token in arguments.photos if not _is_override(token)]
     overrides = [token for token in arguments.photos if _is_override(token)]
+    from photos import PhotoError
     from samplers.batch import CollisionError, plan
     from samplers.batch_run import stoppable
     from samplers.weights import WeightsError
@@ -71,10 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             with_confidence=arguments.defocus_map is None, samples=arguments.samples or 0,
             with_trajectory=arguments.trajectory,
         )  # fmt: skip
-        with stoppable():
-            return _restore_all(arguments, choice, jobs, errors)
+        with stoppable(once=not launch.alone):
+            return _restore_all(arguments, choice, jobs, errors, launch)
     except (UsageError, CollisionError, WeightsError) as error:
-        return _report(error, USAGE)
+        return _report_first(launch, error, USAGE)
+    except PhotoError as error:
+        return _report_first(launch, error, FILE)
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED)
 
@@ -129,29 +138,29 @@ def _choice(arguments: argparse.Namespace, overrides: list[str]) -> MethodChoice
     return MethodChoice(**options, overrides=tuple(overrides), map_given=arguments.defocus_map is not None)
 
 
-def _restore_all(arguments: argparse.Namespace, choice: MethodChoice, jobs: list, errors: list[str]) -> int:
+def _restore_all(
+    arguments: argparse.Namespace, choice: MethodChoice, jobs: list, errors: list[str], launch: Launch
+) -> int:
     from samplers.batch_run import BatchRun
     from samplers.record import Record
+    from samplers.shared_run import SharedRun
 
     total = len(jobs) + len(errors)
     for option, given in (("--defocus-map", arguments.defocus_map), ("--mask", arguments.mask)):
         if given is not None and total != 1:
             raise UsageError(f"{option}: expected one photo, got {total}")
     record = Record(command_parser(), arguments, choice.overrides)
-    run = BatchRun(
+    run = (BatchRun if launch.alone or arguments.dry_run else partial(SharedRun, launch))(
         jobs, Path(arguments.output), record, overwrite=arguments.overwrite, resume=arguments.resume,
         quiet=arguments.quiet, report=_report,
     )  # fmt: skip
     if arguments.dry_run:
         return _restore_ready(arguments, choice, jobs, run) if jobs else run.code
-    for error in errors:
-        run.lose(error)
-    ready = run.left()
-    try:
-        if ready:
+    with run:
+        for error in errors:
+            run.lose(error)
+        if ready := run.left():
             _restore_ready(arguments, choice, ready, run)
-    finally:
-        run.close()
     return run.code
 
 
@@ -193,6 +202,27 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
 
 def _warn(job: object, text: str) -> None:
     print(f"deblur.py: warning: {job.photo}: {text}", file=sys.stderr)
+
+
+def _parsed(argv: Sequence[str] | None, launch: Launch) -> argparse.Namespace:
+    """The command line, of which the first process alone speaks."""
+    if launch.rank == 0:
+        return command_parser().parse_intermixed_args(argv)
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            return command_parser().parse_intermixed_args(argv)
+    except SystemExit as end:
+        if end.code:
+            launch.let_the_first_speak()
+        raise
+
+
+def _report_first(launch: Launch, error: object, code: int) -> int:
+    """Prints what every process finds out, once, and returns the code."""
+    if launch.rank == 0:
+        return _report(error, code)
+    launch.let_the_first_speak()
+    return code
 
 
 def _report(error: object, code: int) -> int:

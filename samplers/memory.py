@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from samplers.launch import Launch
+
 __all__ = ["SMALLEST_TILE", "fitting_tile", "free_bytes", "peak_bytes"]
 
 SMALLEST_TILE = 32
@@ -29,7 +31,8 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     known = [value for value in (_available(), _below_limit()) if value is not None]
-    return min(known) if known else None
+    # The processes of a launcher share a machine's memory, and begin at once.
+    return min(known) // Launch.of().local_world if known else None
 
 
 def peak_bytes(height: int, width: int, tile: int, network: nn.Module | None = None) -> int:
