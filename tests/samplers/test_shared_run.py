@@ -113,20 +113,19 @@ def statuses(out):
     return summary["counts"]
 
 
-def test_accelerate_splits_a_folder_without_changing_a_byte(folder, tmp_path):
+def test_accelerate_splits_a_folder_without_changing_a_byte(folder, tmp_path, capfd):
     (folder / "text.jpg").write_text("no photo")
     ones, twos = tmp_path / "1" / "out", tmp_path / "2" / "out"
+    assert samplers.deblur.main([str(folder), "-o", str(ones), "--method", "tv", "--device", "cpu"]) == 6
+    one = capfd.readouterr()
+    # Without a GPU, too, --multi_gpu starts several processes; --cpu would start one.
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": str(torch.get_num_threads())}
-
-    def run(out, *launch):
-        command = [sys.executable, *launch, SCRIPT, str(folder), "-o", str(out), "--method", "tv"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-    one = run(ones)
-    # Without a GPU, too, this starts several processes; --cpu would start one.
-    two = run(twos, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
-    assert one.returncode == 6 and two.returncode != 0, two.stderr
-    assert "exitcode  : 6" in two.stderr
+    two = subprocess.run(
+        [*launcher, SCRIPT, str(folder), "-o", str(twos), "--method", "tv"],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert two.returncode != 0 and "exitcode  : 6" in two.stderr, two.stderr
     assert files(ones) == files(twos) and len(files(ones)) == 1 + 6 * 5 + 2
     for name in files(ones):
         if name not in ("deep", "summary.json"):
@@ -135,9 +134,9 @@ def test_accelerate_splits_a_folder_without_changing_a_byte(folder, tmp_path):
     for row in (*ours["photos"], *theirs["photos"]):
         row["seconds"] = None
     assert ours == theirs and ours["counts"] == {"done": 6, "failed": 1}
-    assert sorted(one.stdout.replace(str(ones), str(twos)).splitlines()) == sorted(two.stdout.splitlines())
+    assert sorted(one.out.replace(str(ones), str(twos)).splitlines()) == sorted(two.stdout.splitlines())
     # What one process says is said once, in whole lines, among what the launcher says.
-    for line in one.stderr.splitlines():
+    for line in one.err.splitlines():
         timeless = re.sub(r" +[0-9.]+( s)?$", "", line)
         assert len(re.findall(f"^{re.escape(timeless)}( +[0-9.]+( s)?)?$", two.stderr, re.MULTILINE)) == 1, line
 
