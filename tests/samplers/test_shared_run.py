@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from PIL import Image
 
 import samplers.deblur
 import samplers.launch
+from samplers.batch_run import stoppable
 from samplers.chosen_method import UsageError
 from samplers.crew import Crew
 from samplers.launch import Launch
@@ -148,6 +149,7 @@ def test_what_a_killed_process_leaves_is_done_by_the_others(launcher, folder, ou
     for rank in (0, 2):
         launcher.start(rank, folder, "-o", out, world=3)
     until(lambda: len(launcher.lines("stdout")) == 15)
+    time.sleep(0.3)  # The others wait for the sixth, which is not theirs.
     assert all(process.is_alive() for process in launcher.processes)
     os.kill(killed.pid, signal.SIGKILL)
     assert launcher.codes() == [-signal.SIGKILL, 0, 0]
@@ -228,6 +230,28 @@ def test_a_process_that_cannot_begin_stops_no_other(launcher, folder, out, monke
     assert len(launcher.lines("stderr")) == 2 and not (out / "of").exists()
 
 
+def test_the_first_to_know_all_sums_up(out):
+    crew = [Crew(Launch(rank, 2), out) for rank in (0, 1)]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(Crew.wait, crew))
+    # A launcher may end the others as soon as one has gone.
+    summing = []
+    for member in crew:
+        with member.leaving() as sums_up:
+            summing.append(sums_up)
+    assert summing == [True, False] and not out.exists()
+
+
+def test_one_request_to_stop_is_enough():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stoppable(once=True):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)  # The launcher's, after the terminal's.
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_one_process_speaks_of_the_command_line(launcher, folder, out):
     for rank in (0, 1):
         launcher.start(rank, folder, "-o", out, "--strength", "2")
@@ -254,7 +278,7 @@ def test_every_process_has_its_own_gpu():
 
 
 def test_another_command_in_the_folder_is_named(launcher, folder, out):
-    held = Crew(Launch(0, 2), Path(out))
+    held = Crew(Launch(0, 2), out)
     launcher.start(0, folder, "-o", out)
     assert launcher.codes() == [3]
     told = f"deblur.py: {out}: expected to be the only command at work in this folder, got another one"
