@@ -15,6 +15,7 @@ table there at the end, and DIR/summary.json.
 
 A result holds what reproduces it: deblur.py --show-parameters RESULT prints the command. The command of a
 batch that was interrupted, with --resume added, goes on where it stopped; several processes may share it.
+A launcher of processes, such as accelerate launch, in place of python shares a batch among GPUs (docs/files.md).
 
 exit codes:
   0  all photos are done
