@@ -98,6 +98,7 @@ def _check_values(settings: "SamplerSettings") -> None:
         "strength", "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
     ):  # fmt: skip
         require(getattr(settings, key) > 0, key, "positive")
+    require(0 <= settings.latent_prior_share <= 1, "latent_prior_share", "between 0 and 1")
     trust = settings.trust
     known = trust is None or len(trust) == 3 and all(math.isfinite(value) for value in trust)
     require(known, "trust", "null or 3 finite numbers")

@@ -208,7 +208,9 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if confidence is not None and settings.trust is not None:
             # What was done by a doubtful map gives way to what needs no map: the regression, or the capture.
             trust = trusted_share(radius, confidence.to(image), settings.trust)
-            sure = image if second is None else (operator.crop(second.x) + 1) / 2
+            sure = image
+            if second is not None:
+                sure, trust = (operator.crop(second.x) + 1) / 2, (1 - settings.latent_prior_share) * trust
             restored = torch.lerp(sure, restored, trust)
         # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
         restored = torch.lerp(image, restored, radius.clamp(max=1))

@@ -92,6 +92,8 @@ class SamplerSettings:
         latent_prior: Whether the regression of the pipeline's `latent_prior` is the start and a second estimate beside
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
         latent_prior_variance: Factor of the variance that the regression gives its own error.
+        latent_prior_share: Share of the regression in the result, besides that of doubt, where the map was estimated: the
+            errors of two estimates are not the same, and half of each has less.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
         precision: Of the networks: `fp32`, `bf16`, or `auto` for bfloat16 where the device computes in it.
         tile: Side of the network's tiles in pixels.
@@ -133,6 +135,7 @@ class SamplerSettings:
     trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
     latent_prior_variance: float = 1.0
+    latent_prior_share: float = 0.5
     latent_prior_fade: float = 0.0
     precision: str = "auto"
     tile: int = 1024
