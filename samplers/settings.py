@@ -92,8 +92,8 @@ class SamplerSettings:
         latent_prior: Whether the regression of the pipeline's `latent_prior` is the start and a second estimate beside
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
         latent_prior_variance: Factor of the variance that the regression gives its own error.
-        latent_prior_share: Share of the regression in the result, besides that of doubt, where the map was estimated: the
-            errors of two estimates are not the same, and half of each has less.
+        latent_prior_share: Share of the regression in the result, besides that of doubt, where the map was estimated:
+            the errors of two estimates are not the same, and half of each has less.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
         precision: Of the networks: `fp32`, `bf16`, or `auto` for bfloat16 where the device computes in it.
         tile: Side of the network's tiles in pixels.

@@ -1,5 +1,6 @@
 """The pipeline: what it leaves alone, what it refuses, and what its settings reach."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,18 @@ def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipe
         torch.testing.assert_close(result.image, expected, atol=2e-3, rtol=0)
     doubting = SamplerSettings(**FEW, latent_prior_variance=1e8)
     assert (with_prior(photo, **options, settings=doubting).image - expected).abs().mean() > 0.02
+
+
+def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, photo):
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
+    confidence = torch.linspace(0, 1, 33).expand(1, 1, 24, 33)
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
+    settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=0.25)
+    sampled = with_prior(photo, **options, settings=settings).image
+    mixed = with_prior(photo, **options, confidence=confidence, settings=settings).image
+    trust = 0.75 * torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
+    regression = (photo + 0.05).clamp(0, 1)
+    torch.testing.assert_close(mixed, trust * sampled + (1 - trust) * regression, atol=2e-3, rtol=0)
 
 
 def test_without_its_latent_prior_a_pipeline_is_as_before(pipeline, photo):
