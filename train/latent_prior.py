@@ -92,7 +92,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         return
     if run.gradient_checkpointing:
         network.enable_gradient_checkpointing()
-    objective = RestorationLoss(network, config.error_weight)
+    objective = RestorationLoss(network, config.error_weight, config.spectrum_weight)
     if run.compile:
         objective.compile()
     objective = loop.start(network, objective)

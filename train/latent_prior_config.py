@@ -62,6 +62,7 @@ class LatentPriorConfig:
         pipeline: A saved pipeline that the export completes with the network; null exports the network alone.
         prior_dropout: Share of samples of stage 1 whose prior is left out, so that the network can do without.
         error_weight: Weight of the likelihood of the expected error.
+        spectrum_weight: Weight of the error of the photo's spectrum beside that of its pixels.
         probes: Number of captures of held-out photos that the figures are taken on.
         run: As of a score network; `panel_every` is for pictures, of `samples` captures, `probe_every` for figures.
     """
@@ -80,6 +81,7 @@ class LatentPriorConfig:
     pipeline: str | None = changeable(None)
     prior_dropout: float = 0.25
     error_weight: float = 0.02
+    spectrum_weight: float = 0.0
     probes: int = 32
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class LatentPriorConfig:
         require(0 <= self.prior_dropout <= 1, "prior_dropout", "in [0, 1]")
         require(0 < self.pairs_share <= 1, "pairs_share", "in (0, 1]")
         require(self.error_weight > 0, "error_weight", "positive")
+        require(self.spectrum_weight >= 0, "spectrum_weight", "non-negative")
         require(self.probes >= 1, "probes", "at least 1")
         if self.simulation.buried:
             raise ValueError(

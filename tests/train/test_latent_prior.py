@@ -224,6 +224,19 @@ def test_the_expected_error_is_best_where_it_is_the_mean_error():
     assert losses[1] == min(losses)
 
 
+def test_the_spectrum_counts_by_its_weight():
+    y = torch.zeros(2, 3, 16, 16)
+    wave = 0.3 * torch.cos(2 * torch.pi * 3 * torch.arange(16) / 16)
+    # A constant, and a wave along the columns; a fresh network answers the capture itself.
+    x = torch.stack([torch.full((3, 16, 16), 0.2), wave.expand(3, 16, 16)])
+    network = SwinDiff(**SMALL)
+    keep, noise = torch.ones(2, 1), torch.zeros(2, 16, 8)
+    losses = [RestorationLoss(network, 1.0, spectrum_weight=weight)(x, y, keep, noise)[0] for weight in (0.0, 2.0)]
+    # Of 16 x 9 frequencies that are kept a constant c has one of modulus 16 c, a wave of amplitude a one of 8 a.
+    expected = 2 * torch.tensor([16 * 0.2, 8 * 0.3]) / (16 * 9)
+    torch.testing.assert_close(losses[1] - losses[0], expected, atol=1e-5, rtol=0)
+
+
 def test_the_prior_of_stage_2_is_trained_towards_that_of_stage_1():
     torch.manual_seed(0)
     loss = RestorationLoss(SwinDiff(**SMALL, stage=2), error_weight=1.0)
