@@ -60,7 +60,7 @@ def test_score_is_the_pipeline(tiny, varying, true_map):
     radius_map = varying.radius_map if true_map else None
     result = score(tiny, CPU)(varying, radius_map, torch.Generator().manual_seed(1))
     # The preset "fast"; where the map is true so is the lens, and there is no error of the model.
-    settings = SamplerSettings(steps=8, sigma_start=0.2, corrector=False, cg_iterations=2)
+    settings = SamplerSettings(steps=5, sigma_start=0.2, corrector=False, cg_iterations=2)
     settings.model_error = 0.0 if true_map else settings.model_error
     expected = DefocusDeblurPipeline.from_pretrained(tiny.weights)(  # fmt: skip
         varying.y, radius_map=radius_map, lens=DISK if true_map else UNKNOWN, settings=settings,
@@ -72,7 +72,7 @@ def test_score_is_the_pipeline(tiny, varying, true_map):
 
 
 def test_presets_and_overrides_of_a_column_win(tiny):
-    assert score(tiny, CPU).settings.steps == 8
+    assert score(tiny, CPU).settings.steps == 5
     assert score(tiny, CPU, preset="best").settings.steps == 34
     balanced = score(tiny, CPU, preset="balanced", overrides=["corrector=false", "cg_iterations=3"]).settings
     assert (balanced.steps, balanced.corrector, balanced.cg_iterations) == (13, False, 3)
