@@ -200,7 +200,7 @@ def test_two_processes_share_the_pictures(run, tmp_path):
         for rank in range(2)
     ]  # fmt: skip
     for process in started:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     measured = [len((tmp_path / "results" / f"rows-{rank:03d}.jsonl").read_text().split("\n\n")) for rank in range(2)]
     assert measured == [4, 2]

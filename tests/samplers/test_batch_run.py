@@ -58,6 +58,8 @@ def start(out, log, *arguments):
     from samplers.deblur import main
 
     def run():
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdout.flush()
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(os.open(f"{log}.errors", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
