@@ -58,6 +58,8 @@ def start(out, log, *arguments):
     from samplers.deblur import main
 
     def run():
+        # Threads do not survive a fork, and whoever waits for them waits for ever.
+        torch.set_num_threads(1)
         # A shell lets what it runs in the background ignore Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdout.flush()

@@ -65,6 +65,8 @@ class Launcher:
         return process
 
     def _run(self, rank, world, arguments):
+        # Threads do not survive a fork, and whoever waits for them waits for ever.
+        torch.set_num_threads(1)
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
