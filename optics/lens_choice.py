@@ -25,7 +25,7 @@ from optics.lens import Lens
 from optics.measured_psf import MeasuredPSF
 from optics.noise import MIN_NOISE_STD
 
-__all__ = ["TYPICAL", "UNKNOWN", "UnknownLens", "choose_light", "choose_shape"]
+__all__ = ["TYPICAL", "UNKNOWN", "UnknownLens", "choose_softness"]
 
 _TYPICAL_SOFTNESS = 0.3
 _SOFTNESS = (0.0, 0.1, 0.3, 0.6)
@@ -34,6 +34,7 @@ _BLURRED = 1.3  # pixels; less blur says nothing of the lens
 _LEAST_SHARE = 0.02  # of the pixels, that must be blurred
 _NOISE_SEEN = 1.25 * MIN_NOISE_STD
 _WINDOW = 32  # pixels
+_STRIDE = _WINDOW // 2  # windows overlap by half
 _SPACING = 1.03  # ratio of the radii that are compared
 _BOUND = 4.0  # nats, that one window may say for or against a shape
 _CODE_VALUES_BETTER = 0.975  # ratio of the energies below which blur is taken to have mixed code values
@@ -78,13 +79,15 @@ class UnknownLens:
             radius_map: Blur radius in pixels, shape (1, 1, H, W).
             noise_std: Noise of the capture, of full range.
         """
-        lens, seen = self.assumed, _seen(y, radius_map, noise_std)
+        lens, crops = self.assumed, _telling_crops(y, radius_map)
+        seen = noise_std >= _NOISE_SEEN and bool(crops)
         if seen and self.softness is None and self.psf is None:
-            softness, scales = choose_shape(y, radius_map, noise_std)
-            lens = replace(lens, softness=softness, channel_scales=scales)
+            windows = _Windows(y, radius_map, noise_std, crops)
+            softness = windows.softness()
+            lens = replace(lens, softness=softness, channel_scales=windows.colour_scales(softness))
         if seen and noise_std >= _NOISE_CLEAR and lens.softness <= _HARD:
             lens = replace(lens, doubt=_LESS_DOUBT)
-        return lens if self.light is not None else replace(lens, light=choose_light(y, radius_map, noise_std, lens))
+        return lens if self.light is not None else replace(lens, light=_light(y, radius_map, noise_std, lens, crops))
 
 
 UNKNOWN = UnknownLens()
@@ -92,73 +95,80 @@ TYPICAL = UNKNOWN.assumed
 
 
 @torch.no_grad()
-def choose_shape(
-    y: Tensor, radius_map: Tensor, noise_std: float
-) -> tuple[float, tuple[float, float, float] | None]:
-    """Softness of the PSF, and the factors of the colours' radii or None for 1; arguments as of `UnknownLens.found`."""
-    if not _seen(y, radius_map, noise_std):
-        return _TYPICAL_SOFTNESS, None
+def choose_softness(y: Tensor, radius_map: Tensor, noise_std: float) -> float:
+    """Softness of the PSF, that of a typical lens where nothing tells; arguments as of `UnknownLens.found`."""
     crops = _telling_crops(y, radius_map)
-    largest = float(radius_map.max())
-    radii = tuple(_SPACING**k for k in range(math.ceil(math.log(largest + 1, _SPACING)) + 1))
-    stride = _WINDOW // 2  # windows overlap by half
-    radius = torch.cat(
-        [F.avg_pool2d(radius_map[crop], stride, ceil_mode=True, count_include_pad=False).flatten() for crop in crops]
-    )
-    blurred = radius >= _BLURRED
-    # The radius of a window is that of the map but for the map's usual error.
-    error = (0.15 * radius).clamp(min=0.4)
-    log_prior = torch.log_softmax(-((y.new_tensor(radii)[:, None] - radius) / error).square() / 2, 0)
-
-    def evidence(brightness: Tensor, noise_std: float, softness: float, scale: float = 1.0) -> Tensor:
-        scaled = tuple(scale * radius for radius in radii)
-        volumes = [
-            local_log_evidence(brightness[crop], scaled, noise_std, softness, _WINDOW, stride)[0].flatten(1)
-            for crop in crops
-        ]
-        return torch.cat(volumes, 1)  # (K, windows)
-
-    def likeliest(volumes: list[Tensor]) -> int:
-        windows = torch.stack([torch.logsumexp(log_prior + volume, 0)[blurred] for volume in volumes])
-        # No window may say too much.
-        return int((windows - windows.mean(0)).clamp(-_BOUND, _BOUND).sum(1).argmax())
-
-    # Independent noise of three channels averages out to two thirds in their weighted sum.
-    softness = _SOFTNESS[likeliest([evidence(luma(y), 0.67 * noise_std, softness) for softness in _SOFTNESS])]
-    red, green, blue = y.split(1, 1)
-    # Overstated noise leaves less to the shape, which the colours share, and more to the radius.
-    noise_std = 1.3 * noise_std
-    reference = evidence(green, noise_std, softness)
-    scales = [
-        _COLOUR_SCALES[likeliest([reference + evidence(colour, noise_std, softness, s) for s in _COLOUR_SCALES])]
-        for colour in (red, blue)
-    ]
-    return softness, None if scales == [1.0, 1.0] else (scales[0], 1.0, scales[1])
+    if noise_std < _NOISE_SEEN or not crops:
+        return _TYPICAL_SOFTNESS
+    return _Windows(y, radius_map, noise_std, crops).softness()
 
 
-@torch.no_grad()
-def choose_light(y: Tensor, radius_map: Tensor, noise_std: float, lens: Lens) -> str:
-    """`linear` unless blur of code values, `srgb`, explains the capture clearly better.
+class _Windows:
+    """The windows of a capture in which blur could tell lenses apart, and how likely lenses make their spectra.
 
     Args:
         y: Capture in [0, 1], shape (1, 3, H, W).
         radius_map: Blur radius in pixels, shape (1, 1, H, W).
         noise_std: Noise of the capture, of full range.
-        lens: All else of the blur.
+        crops: The parts that are looked at, at least one, as of `_telling_crops`.
     """
+
+    def __init__(self, y: Tensor, radius_map: Tensor, noise_std: float, crops: list[tuple[slice, ...]]) -> None:
+        self.y, self.noise_std, self.crops = y, noise_std, crops
+        largest = float(radius_map.max())
+        self.radii = tuple(_SPACING**k for k in range(math.ceil(math.log(largest + 1, _SPACING)) + 1))
+        parts = [F.avg_pool2d(radius_map[crop], _STRIDE, ceil_mode=True, count_include_pad=False) for crop in crops]
+        radius = torch.cat([part.flatten() for part in parts])
+        self.blurred = radius >= _BLURRED
+        # The radius of a window is that of the map but for the map's usual error.
+        error = (0.15 * radius).clamp(min=0.4)
+        self.log_prior = torch.log_softmax(-((y.new_tensor(self.radii)[:, None] - radius) / error).square() / 2, 0)
+
+    def softness(self) -> float:
+        """The likeliest of `_SOFTNESS`."""
+        # Independent noise of three channels averages out to two thirds in their weighted sum.
+        brightness, noise_std = luma(self.y), 0.67 * self.noise_std
+        return _SOFTNESS[self._likeliest([self._evidence(brightness, noise_std, softness) for softness in _SOFTNESS])]
+
+    def colour_scales(self, softness: float) -> tuple[float, float, float] | None:
+        """The likeliest factors of the colours' radii, of `_COLOUR_SCALES` for red and blue; None for 1 in all."""
+        red, green, blue = self.y.split(1, 1)
+        # Overstated noise leaves less to the shape, which the colours share, and more to the radius.
+        noise_std = 1.3 * self.noise_std
+        reference = self._evidence(green, noise_std, softness)
+        first, last = (
+            _COLOUR_SCALES[
+                self._likeliest([reference + self._evidence(colour, noise_std, softness, s) for s in _COLOUR_SCALES])
+            ]
+            for colour in (red, blue)
+        )
+        return None if first == last == 1.0 else (first, 1.0, last)
+
+    def _evidence(self, brightness: Tensor, noise_std: float, softness: float, scale: float = 1.0) -> Tensor:
+        """Log-likelihood of every radius in every window, shape (K, windows)."""
+        scaled = tuple(scale * radius for radius in self.radii)
+        volumes = [
+            local_log_evidence(brightness[crop], scaled, noise_std, softness, _WINDOW, _STRIDE)[0].flatten(1)
+            for crop in self.crops
+        ]
+        return torch.cat(volumes, 1)
+
+    def _likeliest(self, volumes: list[Tensor]) -> int:
+        windows = torch.stack([torch.logsumexp(self.log_prior + volume, 0)[self.blurred] for volume in volumes])
+        # No window may say too much.
+        return int((windows - windows.mean(0)).clamp(-_BOUND, _BOUND).sum(1).argmax())
+
+
+def _light(y: Tensor, radius_map: Tensor, noise_std: float, lens: Lens, crops: list[tuple[slice, ...]]) -> str:
+    """`linear` unless blur of code values, `srgb`, explains the capture clearly better; `lens` is all else of it."""
     energies = {"srgb": 0.0, "linear": 0.0}
-    for crop in _telling_crops(y, radius_map):
+    for crop in crops:
         for light in energies:
             energies[light] += _fitted_energy(
                 2 * y[crop] - 1, radius_map[crop], replace(lens, light=light), 2 * max(noise_std, _LEAST_NOISE)
             )
     needed = _CODE_VALUES_BETTER if noise_std < _NOISE_SEEN else _BETTER_IN_NOISE
     return "srgb" if energies["srgb"] < needed * energies["linear"] else "linear"
-
-
-def _seen(y: Tensor, radius_map: Tensor, noise_std: float) -> bool:
-    """Whether noise is seen, and blur where it could tell lenses apart."""
-    return noise_std >= _NOISE_SEEN and bool(_telling_crops(y, radius_map))
 
 
 def _telling_crops(y: Tensor, radius_map: Tensor) -> list[tuple[slice, ...]]:

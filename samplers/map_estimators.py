@@ -8,7 +8,7 @@ from torch import Tensor
 
 from optics import TYPICAL, Lens, UnknownLens
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
-from optics.lens_choice import choose_shape
+from optics.lens_choice import choose_softness
 
 if TYPE_CHECKING:
     from optics.defocus_map.network import DefocusMapNetwork
@@ -77,7 +77,7 @@ def estimate_map(
     radius_map, confidence = map_estimator(name, network, assumed, tile)(image, noise_std)
     if isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None or name == "learned":
         return radius_map, confidence
-    softness, _ = choose_shape(image, radius_map.to(image), noise_std)
+    softness = choose_softness(image, radius_map.to(image), noise_std)
     if softness == assumed.softness:
         return radius_map, confidence
     return map_estimator(name, network, replace(assumed, softness=softness), tile)(image, noise_std)

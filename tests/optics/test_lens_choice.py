@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from optics import TYPICAL, Lens, MeasuredPSF, UnknownLens
-from optics.lens_choice import UNKNOWN, choose_shape
+from optics.lens_choice import UNKNOWN, choose_softness
 from optics.psf import defocus_psf
 
 SIDE = 144
@@ -48,15 +48,16 @@ def test_shape_is_found_where_noise_is_left_to_measure_by(softness, low, high):
     y, radius_map = _capture(Lens(softness=softness))
     # Also where the map is off by a tenth.
     for scale in (0.9, 1.0, 1.1):
-        assert low <= choose_shape(y, scale * radius_map, NOISE)[0] <= high
-    assert choose_shape(y, radius_map, 0.004) == (TYPICAL.softness, None)
+        assert low <= choose_softness(y, scale * radius_map, NOISE) <= high
+    assert choose_softness(y, radius_map, 0.004) == TYPICAL.softness
+    assert UNKNOWN.found(y, radius_map, 0.004).channel_scales is None
 
 
 @pytest.mark.parametrize("scales", [(1.06, 1.0, 0.94), (1.0, 1.0, 1.0)])
 def test_radii_of_the_colours_are_found(scales):
     y, radius_map = _capture(Lens(channel_scales=scales), radius=5.0)
     # Whatever the error of the map, which the colours share.
-    found = choose_shape(y, 1.05 * radius_map, NOISE)[1] or (1.0, 1.0, 1.0)
+    found = UnknownLens(light="srgb").found(y, 1.05 * radius_map, NOISE).channel_scales or (1.0, 1.0, 1.0)
     assert found == pytest.approx(scales, abs=0.031)
 
 

@@ -92,7 +92,7 @@ def test_the_pipeline_uses_the_estimator_that_is_named(network, capture):
 
 
 def test_the_map_is_estimated_again_by_the_lens_that_was_found(network, capture, monkeypatch):
-    monkeypatch.setattr("samplers.map_estimators.choose_shape", lambda *_: (0.0, None))
+    monkeypatch.setattr("samplers.map_estimators.choose_softness", lambda *_: 0.0)
     again = estimate_map(capture, 0.01, "evidence", network, UNKNOWN)
     assert all(map(torch.equal, again, map_estimator("evidence", None, Lens(softness=0.0))(capture, 0.01)))
     # What is known is not looked for.
