@@ -1,6 +1,7 @@
 """The precision of networks: single, or bfloat16 for convolutions and attention, where the device computes in it."""
 
 import torch
+from torch import nn
 
 __all__ = ["PRECISIONS", "check_precision", "computes_in_bf16", "mixed_precision"]
 
@@ -27,12 +28,17 @@ def check_precision(precision: str) -> None:
         raise ValueError(f"precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, got {precision!r}")
 
 
-def mixed_precision(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which networks run.
+def mixed_precision(network: nn.Module, precision: str) -> torch.autocast:
+    """The context in which a network runs; one whose weights are in half precision always runs in it.
 
     Args:
-        device: Of the network.
+        network: The network, on its device.
         precision: `fp32`, `bf16`, or `auto` for bfloat16 where `computes_in_bf16`.
     """
-    enabled = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    parameter = next(network.parameters())
+    device = parameter.device.type
+    if parameter.dtype != torch.float32:
+        # What is no convolution or attention stays single.
+        return torch.autocast(device, parameter.dtype)
+    enabled = precision == "bf16" or (precision == "auto" and computes_in_bf16(parameter.device))
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)

@@ -62,7 +62,7 @@ class SwinDiffRestorer:
         """
         network, device = self.network, next(self.network.parameters()).device
         x, log_scale = torch.empty_like(y), torch.empty_like(y[:, :1])
-        with mixed_precision(device, self.precision):
+        with mixed_precision(network, self.precision):
             prior = network.drawn_prior(self._condition(y, device), len(y), generator)
             for read, kept, place in self._tiles(y.shape[-2:], network.grid, network.receptive_field):
                 part = network.restore(y[..., *read].to(device, memory_format=torch.channels_last), prior)

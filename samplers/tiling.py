@@ -49,14 +49,10 @@ class TiledNetwork(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoises as the network does: (B, 3, H, W), scalar or (B,) -> (B, 3, H, W)."""
-        parameter = next(self.network.parameters())
-        device = parameter.device
+        device = next(self.network.parameters()).device
         halo = self.network.receptive_field
         result = torch.empty_like(x)
-        # A network kept in half precision works like one that is run in it: what is not a convolution stays single.
-        half = parameter.dtype != torch.float32
-        running = torch.autocast(device.type, parameter.dtype) if half else mixed_precision(device, self.precision)
-        with running:
+        with mixed_precision(self.network, self.precision):
             for rows, kept_rows, to_rows in tile_windows(x.shape[-2], self.tile, halo):
                 for columns, kept_columns, to_columns in tile_windows(x.shape[-1], self.tile, halo):
                     window = x[..., rows, columns].to(device, memory_format=torch.channels_last)

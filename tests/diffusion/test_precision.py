@@ -9,12 +9,18 @@ FLAGS = [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)]
 @pytest.mark.parametrize(("flags", "expected"), FLAGS)
 def test_bfloat16_where_the_processor_has_it(monkeypatch, flags, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **flags}, raising=False)
-    device = torch.device("cpu")
-    assert computes_in_bf16(device) is expected
+    assert computes_in_bf16(torch.device("cpu")) is expected
+    network = torch.nn.Linear(8, 8)
     a, b = torch.rand(8, 8), torch.rand(8, 8)
     for precision, half in (("auto", expected), ("bf16", True), ("fp32", False)):
-        with mixed_precision(device, precision):
+        with mixed_precision(network, precision):
             assert ((a @ b).dtype == torch.bfloat16) is half
+
+
+def test_weights_in_half_precision_decide():
+    network = torch.nn.Linear(8, 8).half()
+    with mixed_precision(network, "fp32"):
+        assert network(torch.rand(2, 8)).dtype == torch.float16
 
 
 def test_an_unknown_precision_is_refused():

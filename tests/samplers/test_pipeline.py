@@ -83,6 +83,15 @@ def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, ph
     torch.testing.assert_close(mixed, trust * sampled + (1 - trust) * regression, atol=2e-3, rtol=0)
 
 
+def test_a_latent_prior_in_half_precision_is_run_in_it(pipeline, photo):
+    prior = _certain_prior(0.1).bfloat16()
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=prior)
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 10.0}
+    for precision in ("fp32", "auto"):
+        image = with_prior(photo, **options, settings=SamplerSettings(**FEW, precision=precision)).image
+        torch.testing.assert_close(image, (photo + 0.05).clamp(0, 1), atol=1e-2, rtol=0)
+
+
 def test_without_its_latent_prior_a_pipeline_is_as_before(pipeline, photo):
     with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0)}
