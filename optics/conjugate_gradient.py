@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["conjugate_gradient"]
+__all__ = ["conjugate_gradient", "improve"]
+
+_PART = 1 << 22  # values
 
 
 def conjugate_gradient(
@@ -38,11 +40,30 @@ def conjugate_gradient(
     if iterations < 0 or tolerance < 0:
         raise ValueError(f"iterations and tolerance must not be negative, got {iterations} and {tolerance}")
     dtype = torch.promote_types(b.dtype, torch.float32)
-    b, x = b.to(dtype), x0.to(dtype)
-    residual = b - apply(x)
-    direction = residual
+    b, x = b.to(dtype), x0.to(dtype, copy=True)
+    return improve(apply, x, b - apply(x), iterations, tolerance, _inner(b, b))
+
+
+def improve(
+    apply: Callable[[Tensor], Tensor], x: Tensor, residual: Tensor, iterations: int, tolerance: float = 0.0,
+    scale: Tensor | float = 1.0,
+) -> Tensor:  # fmt: skip
+    """The iterations of `conjugate_gradient`, in place: of large photos no more is kept than the method's four arrays.
+
+    Args:
+        apply: As there.
+        x: Start, shape (B, ...), float32 at least; overwritten by the last iterate.
+        residual: b - M x, same shape; overwritten.
+        iterations: As there.
+        tolerance: As there.
+        scale: Squared norm of b, which the tolerance refers to.
+
+    Returns:
+        x.
+    """
+    direction = residual.clone()
     energy = _inner(residual, residual)
-    goal = tolerance**2 * _inner(b, b)
+    goal = tolerance**2 * scale
     for _ in range(iterations):
         active = energy > goal
         if tolerance > 0 and not active.any():
@@ -50,13 +71,16 @@ def conjugate_gradient(
         image = apply(direction)
         curvature = _inner(direction, image)
         step = torch.where(active & (curvature > 0), energy / curvature, 0)
-        x = x + step * direction
-        residual = residual - step * image
+        x.addcmul_(step, direction)
+        residual.addcmul_(-step, image)
+        del image
         previous, energy = energy, _inner(residual, residual)
-        direction = residual + torch.where(active, energy / previous, 0) * direction
+        direction.mul_(torch.where(active, energy / previous, 0)).add_(residual)
     return x
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each item, in a shape that broadcasts: (B, ...) -> (B, 1, ...)."""
-    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.dim() - 1))
+    # Part by part, for the products would be one more array.
+    parts = zip(a.flatten(1).split(_PART, 1), b.flatten(1).split(_PART, 1), strict=True)
+    return sum((one * other).sum(1) for one, other in parts).reshape(-1, *[1] * (a.dim() - 1))

@@ -46,10 +46,10 @@ class LinearizedDefocus:
         self.operator, self.input_slope, self.output_slope = operator, input_slope, output_slope
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.output_slope * self.operator(self.input_slope * x)
+        return self.operator(self.input_slope * x).mul_(self.output_slope)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self.input_slope * self.operator.adjoint(self.output_slope * y)
+        return self.operator.adjoint(self.output_slope * y).mul_(self.input_slope)
 
 
 class LinearLightDefocus:

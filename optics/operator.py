@@ -154,16 +154,16 @@ class _Block:
         radii = radii.to(radius)
         upper = torch.searchsorted(radii, radius.contiguous()).clamp(1, max(len(radii) - 1, 1))
         if len(radii) == 1:
-            nodes, weights = torch.zeros(1, dtype=torch.long), torch.ones_like(radius)[None]
+            nodes, fraction = [0], torch.zeros_like(radius)
         else:
             fraction = (radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1])
-            nodes = torch.unique(torch.cat([(upper - 1)[fraction < 1], upper[fraction > 0]])).cpu()
-            index = nodes.to(radius.device)[:, None, None]
-            weights = (index == upper - 1) * (1 - fraction) + (index == upper) * fraction
+            nodes = torch.unique(torch.cat([(upper - 1)[fraction < 1], upper[fraction > 0]])).tolist()
+        # What a pixel lies between and where, of which a product makes the weights: they would take more memory.
+        self._upper, self._fraction = upper.to(torch.int16), fraction
         # What has no blur needs no transform.
-        blurred = int(nodes[0] == 0)
-        self._sharp = weights[0] if blurred else torch.zeros_like(radius)
-        self._weights, self._radii = weights[blurred:], tuple(float(radii[node]) for node in nodes[blurred:])
+        self._has_sharp = nodes[0] == 0
+        self._nodes = nodes[self._has_sharp :]
+        self._radii = tuple(float(radii[node]) for node in self._nodes)
         self.reach = shape.reach(self._radii[-1]) if self._radii else 0
         size = tuple(s + 2 * self.reach for s in radius.shape)
         self.shape = tuple(next_fast_len(side, real=True) for side in size)
@@ -181,25 +181,31 @@ class _Block:
 
     def blur(self, x: Tensor) -> Tensor:
         rows, columns = (slice(self.reach, side - self.reach) for side in x.shape[-2:])
-        y = self._sharp * x[..., rows, columns]
-        if self._radii:
+        y = self._weight(0) * x[..., rows, columns] if self._has_sharp else torch.zeros_like(x[..., rows, columns])
+        if self._nodes:
             spectrum = torch.fft.rfft2(x, s=self.shape)
-        for weight, radius in zip(self._weights, self._radii, strict=True):
-            y.addcmul_(weight, torch.fft.irfft2(spectrum * self._otf(radius, x), s=self.shape)[..., rows, columns])
+        for node, radius in zip(self._nodes, self._radii, strict=True):
+            blurred = torch.fft.irfft2(spectrum * self._otf(radius, x), s=self.shape)[..., rows, columns]
+            y.addcmul_(self._weight(node), blurred)
         return y
 
     def spread(self, y: Tensor) -> Tensor:
-        if not self._radii:
-            return self._sharp * y
+        if not self._nodes:
+            return self._weight(0) * y
         height, width = y.shape[-2:]
         start, padding = self.reach, (self.reach, self.shape[1] - width - self.reach)
         padding += (self.reach, self.shape[0] - height - self.reach)
         spectrum = 0
-        for weight, radius in zip(self._weights, self._radii, strict=True):
-            spectrum = spectrum + torch.fft.rfft2(F.pad(weight * y, padding)) * self._otf(radius, y).conj()
+        for node, radius in zip(self._nodes, self._radii, strict=True):
+            spectrum = spectrum + torch.fft.rfft2(F.pad(self._weight(node) * y, padding)) * self._otf(radius, y).conj()
         x = torch.fft.irfft2(spectrum, s=self.shape)[..., : height + 2 * start, : width + 2 * start]
-        x[..., start : start + height, start : start + width] += self._sharp * y
+        if self._has_sharp:
+            x[..., start : start + height, start : start + width] += self._weight(0) * y
         return x
+
+    def _weight(self, node: int) -> Tensor:
+        """Tent weight of a node of the bank in every pixel, shape (h, w)."""
+        return (self._upper == node + 1) * (1 - self._fraction) + (self._upper == node) * self._fraction
 
     def _otf(self, radius: float, like: Tensor) -> Tensor:
         return _transfer_function(self._psf, radius, self._position, self.shape).to(like.device)

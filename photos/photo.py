@@ -128,8 +128,10 @@ class Photo:
         colours = 3 if samples.shape[2] >= 3 else 1
         pixels = values[..., :colours] if colours == 3 else np.repeat(values[..., :1], 3, axis=2)
         alpha = np.ascontiguousarray(values[..., -1]) if samples.shape[2] in (2, 4) else None
+        # Channel by channel in memory, as networks take them: nothing needs a second copy.
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
         return cls(
-            path=path, pixels=np.ascontiguousarray(pixels), alpha=alpha, layout=LAYOUTS[samples.shape[2]],
+            path=path, pixels=pixels, alpha=alpha, layout=LAYOUTS[samples.shape[2]],
             bit_depth=8 * samples.dtype.itemsize, format=kind, exif=decoded.exif, icc=decoded.icc,
             details=decoded.details, value_range=value_range, stored=None if value_range is None else samples,
         )  # fmt: skip

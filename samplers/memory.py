@@ -6,7 +6,9 @@ foremost, takes up to 330 bytes for each pixel of the photo. Both are rounded up
 they are too small for a device, the tiles are halved as memory runs out.
 """
 
+import ctypes
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 
 from samplers.launch import Launch
 
-__all__ = ["SMALLEST_TILE", "fitting_tile", "free_bytes", "peak_bytes"]
+__all__ = ["SMALLEST_TILE", "fitting_tile", "free_bytes", "peak_bytes", "release_freed"]
 
 SMALLEST_TILE = 32
 _PER_CHANNEL, _PER_PIXEL = 8, 400
@@ -33,6 +35,26 @@ def free_bytes(device: torch.device) -> int | None:
     known = [value for value in (_available(), _below_limit()) if value is not None]
     # The processes of a launcher share a machine's memory, and begin at once.
     return min(known) // Launch.of().local_world if known else None
+
+
+def release_freed() -> None:
+    """Gives the system back what was freed, where the C library is GNU's, which else keeps it for the next tile.
+
+    After a network's tiles that is about half a gigabyte, beside which the data step is to find room.
+    """
+    library = _c_library()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+@lru_cache(maxsize=1)
+def _c_library() -> ctypes.CDLL | None:
+    """The C library of this process if it has `malloc_trim`."""
+    try:
+        library = ctypes.CDLL(None)
+        return library if hasattr(library, "malloc_trim") else None
+    except (OSError, TypeError):
+        return None
 
 
 def peak_bytes(height: int, width: int, tile: int, network: nn.Module | None = None) -> int:

@@ -24,6 +24,7 @@ from restorers.swin_diff import SwinDiffRestorer
 from samplers.guidance import SecondEstimate
 from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
 from samplers.map_estimators import estimate_map
+from samplers.memory import release_freed
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
@@ -189,17 +190,15 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         operator = lens.operator(radius_map)
         network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
-        variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise) ** 2)
-        if settings.model_error:
-            error = model_error_std(image, radius_map.to(image), lens.doubt * settings.model_error)
-            variance = variance + error.square() + clipping_std(image, operator).square()
         second = self._regression(y, operator, settings, generator)
-        denoiser = settings.guided(
-            ScoreDenoiser(network, self.sde), lens.model(operator), y, 2 * variance.sqrt(), second
-        )
-        start = operator.extend(y) if second is None else second.x
+        std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt)
+        denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)
-        x_t = start_state(self.sde, start, sampler.sigmas[0], generator, settings.noise_scale)
+        x_t = start_state(
+            self.sde, operator.extend(y) if second is None else second.x, sampler.sigmas[0], generator,
+            settings.noise_scale,
+        )  # fmt: skip
+        del std
         x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=evaluated))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
@@ -223,6 +222,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if self.latent_prior is None or not settings.takes_second_estimate:
             return None
         estimate = SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision).regress(y, generator)
+        release_freed()
         precision = 1 / (settings.latent_prior_variance * estimate.variance)
         # Of the margin, which the capture has never seen, it says nothing.
         precision = F.pad(precision, 4 * [operator.margin])
@@ -245,6 +245,17 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             for capture, one in zip(captures, generators_for(generator, len(captures)), strict=True)
         ]
         return DeblurOutput(as_output([one.image for one in restorations], output_type), restorations)
+
+
+def _unexplained_std(
+    image: Tensor, operator: DefocusOperator, noise_std: float, settings: SamplerSettings, doubt: float
+) -> Tensor:
+    """Standard deviation of noise and error of the model, [0, 1] units: a number or of shape (1, 3, H, W)."""
+    variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise) ** 2)
+    if settings.model_error:
+        error = model_error_std(image, operator.radius_map.to(image), doubt * settings.model_error)
+        variance = variance + error.square() + clipping_std(image, operator).square()
+    return variance.sqrt()
 
 
 def _both(callback: Callable | None, pipeline: DefocusDeblurPipeline, at_step_end: Callable) -> Callable:

@@ -85,16 +85,19 @@ class PredictorCorrectorSampler:
         earlier, estimate = None, evaluate(x_t, times[0], sigmas[0])
         for index in range(1, len(sigmas)):
             t, s, sigma = times[index - 1], times[index], sigmas[index]
-            noise = draw_noise(x_t, generator)
+            # Nothing of a photo's size is given a name but what the next evaluation has to leave in memory.
             if sigma > sigmas[index - 1]:
-                earlier, x_t = None, forward_noise(sde, x_t, t, s, self.temperature * noise)
+                earlier, x_t = None, forward_noise(sde, x_t, t, s, self.temperature * draw_noise(x_t, generator))
             else:
-                mean = estimate if earlier is None else self._midway(sigmas[index - 2 : index + 1], earlier, estimate)
-                x_t = self.predictor(sde, x_t, mean, t, s, noise)
-                for _ in range(self._corrections_at(sigma)):
-                    corrected = evaluate(x_t, s, sigma)
-                    x_t = self.corrector(sde, x_t, corrected, s, draw_noise(x_t, generator))
+                if earlier is not None:
+                    earlier = self._midway(sigmas[index - 2 : index + 1], earlier, estimate)
+                x_t = self.predictor(
+                    sde, x_t, estimate if earlier is None else earlier, t, s, draw_noise(x_t, generator)
+                )
                 earlier = estimate if self.extrapolate else None
+                del estimate
+                for _ in range(self._corrections_at(sigma)):
+                    x_t = self.corrector(sde, x_t, evaluate(x_t, s, sigma), s, draw_noise(x_t, generator))
             if index + 1 < len(sigmas) and sigmas[index + 1] > sigma:
                 # Before a restart nobody asks for the estimate.
                 continue

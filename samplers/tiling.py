@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.precision import check_precision, mixed_precision
+from samplers.memory import release_freed
 
 __all__ = ["TiledNetwork", "tile_windows"]
 
@@ -58,4 +59,7 @@ class TiledNetwork(nn.Module):
                     window = x[..., rows, columns].to(device, memory_format=torch.channels_last)
                     estimate = self.network(window, sigma.to(device))
                     result[..., to_rows, to_columns] = estimate[..., kept_rows, kept_columns].to(x.device)
+        if max(x.shape[-2:]) > self.tile:
+            del window, estimate
+            release_freed()
         return result

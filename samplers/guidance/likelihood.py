@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion import Denoiser
-from optics.conjugate_gradient import conjugate_gradient
+from optics.conjugate_gradient import improve
 
 __all__ = ["ForwardModel", "GuidanceError", "GuidedDenoiser", "Likelihood", "LinearOperator", "prior_variance"]
 
@@ -60,34 +60,27 @@ class Likelihood:
         """Root mean square of a residual in standard deviations of the noise: 1 is what noise alone leaves; scalar."""
         return (self.weight * residual.square()).mean().div(self.noise_variance).sqrt()
 
-    def increment(
-        self, residual: Tensor, derivative: LinearOperator, variance: Tensor, start: Tensor | None, iterations: int
+    def solve(
+        self, derivative: LinearOperator, variance: Tensor, x: Tensor, residual: Tensor, iterations: int
     ) -> Tensor:
-        """Argmin over d of ||W^1/2 (residual - A d)||^2 / sigma_n^2 + ||d||^2 / v, by conjugate gradients.
+        """Improves a solution of (A^T W A + rho) x = b, rho = sigma_n^2 / v, by conjugate gradients.
 
         Args:
-            residual: Of the estimate that d is added to, shape (B, C, H, W).
             derivative: A.
-            variance: v, scalar or of the shape of d.
-            start: Start of the solver, of the shape of d; None for zero.
-            iterations: Bound of its iterations.
+            variance: v, scalar or of the shape of x.
+            x: Start, a canvas, shape (B, C, H, W); overwritten.
+            residual: b - (A^T W A + rho) x, same shape; overwritten.
+            iterations: Bound of the solver's iterations.
 
         Returns:
-            d = (A^T W A + rho)^-1 A^T W residual with rho = sigma_n^2 / v, a canvas.
+            x.
         """
-        return self.solve(derivative, variance, derivative.adjoint(self.weight * residual), start, iterations)
-
-    def solve(
-        self, derivative: LinearOperator, variance: Tensor, b: Tensor, start: Tensor | None, iterations: int
-    ) -> Tensor:
-        """Solves (A^T W A + rho) d = b, of the shape of b; arguments as of `increment`."""
         rho = self.noise_variance / variance
-        return conjugate_gradient(
-            lambda d: derivative.adjoint(self.weight * derivative(d)) + rho * d,
-            b,
-            torch.zeros_like(b) if start is None else start,
-            iterations=_sufficient(rho.min(), iterations),
-        )
+
+        def normal(d: Tensor) -> Tensor:
+            return derivative.adjoint(self.weight * derivative(d)).addcmul_(rho, d)
+
+        return improve(normal, x, residual, _sufficient(rho.min(), iterations))
 
 
 class GuidedDenoiser(Denoiser):
@@ -108,6 +101,7 @@ class GuidedDenoiser(Denoiser):
         self.denoiser, self.sde = denoiser, denoiser.sde
         self.likelihood = Likelihood(model, y, noise_std)
         self.residual: Tensor | None = None
+        self._increment: Tensor | None = None
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate = self.denoiser(x_t, t)
@@ -119,6 +113,33 @@ class GuidedDenoiser(Denoiser):
         residual, derivative = self.likelihood.linearize(estimate)
         self.residual = self.likelihood.misfit(residual)
         return residual, derivative
+
+    def increment(self, estimate: Tensor, variance: Tensor, iterations: int) -> Tensor:
+        """What the capture adds to a Gaussian prior of mean D and variance v.
+
+        Argmin over d of ||W^1/2 (y - A(D + d))||^2 / sigma_n^2 + ||d||^2 / v, with A linearised at D. It is kept: at
+        the next, lower noise level it is the solver's start.
+
+        Args:
+            estimate: D, the prior's mean, shape (B, C, H, W).
+            variance: v, scalar or of the shape of D.
+            iterations: Bound of the solver's iterations.
+
+        Returns:
+            d = (A^T W A + rho)^-1 A^T W (y - A D) with rho = sigma_n^2 / v, by conjugate gradients; of the shape of D.
+        """
+        data, x = self.likelihood, self._increment
+        difference, derivative = self.linearize(estimate)
+        if x is not None:
+            difference -= derivative(x)
+        residual = derivative.adjoint(data.weight * difference)
+        del difference  # Every array counts where photos are large.
+        if x is None:
+            x = torch.zeros_like(residual)
+        else:
+            residual.addcmul_(-data.noise_variance / variance, x)
+        self._increment = data.solve(derivative, variance, x, residual, iterations)
+        return self._increment
 
 
 def prior_variance(sigma: Tensor, strength: float = 1.0, photo_std: float = 0.5) -> Tensor:

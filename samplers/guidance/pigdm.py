@@ -48,12 +48,9 @@ class PiGDMGuidance(GuidedDenoiser):
     ) -> None:
         super().__init__(denoiser, model, y, noise_std)
         self.strength, self.photo_std, self.iterations = strength, photo_std, iterations
-        self._increment: Tensor | None = None
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate, pullback = differentiate(self.denoiser, x_t, t, "pigdm")
         sigma = self.sde.sigma_ve(t)
         variance = prior_variance(sigma, self.strength, self.photo_std)
-        residual, derivative = self.linearize(estimate)
-        self._increment = self.likelihood.increment(residual, derivative, variance, self._increment, self.iterations)
-        return estimate + sigma.square() / variance * pullback(self._increment)
+        return estimate + sigma.square() / variance * pullback(self.increment(estimate, variance, self.iterations))

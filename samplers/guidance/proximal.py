@@ -15,6 +15,7 @@ of D and the new variance that of v. The same step is the data step of half-quad
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from diffusion import Denoiser
@@ -78,18 +79,17 @@ class ProximalGuidance(GuidedDenoiser):
         super().__init__(denoiser, model, y, noise_std)
         self.strength, self.photo_std, self.iterations = strength, photo_std, iterations
         self.second = second
-        self._increment: Tensor | None = None
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        estimate = self.denoiser(x_t, t)
-        sigma = self.sde.sigma_ve(t)
+        estimate, variance = self._prior(self.denoiser(x_t, t), self.sde.sigma_ve(t))
+        return estimate + self.increment(estimate, variance, self.iterations)
+
+    def _prior(self, estimate: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of p(x_0 | x_t): those of the denoiser, or of both estimates."""
         variance = prior_variance(sigma, self.strength, self.photo_std)
-        if self.second is not None:
-            # The mean of two estimates as one of them and a share of the difference.
-            added = self.second.precision_at(sigma)
-            precision = 1 / variance + added
-            estimate = estimate + added / precision * (self.second.x - estimate)
-            variance = 1 / precision
-        residual, derivative = self.linearize(estimate)
-        self._increment = self.likelihood.increment(residual, derivative, variance, self._increment, self.iterations)
-        return estimate + self._increment
+        if self.second is None:
+            return estimate, variance
+        added = self.second.precision_at(sigma)
+        precision = 1 / variance + added
+        # The mean of two as one of them and a share of the difference.
+        return torch.lerp(estimate, self.second.x, added / precision), 1 / precision

@@ -31,7 +31,7 @@ class RangeNullGuidance(GuidedDenoiser):
         iterations: Bound of the solver's iterations.
 
     Raises:
-        GuidanceError: If the noise differs from pixel to pixel; at the first evaluation, if the blur is not linear.
+        GuidanceError: If the noise differs from pixel to pixel, or the blur is not linear.
     """
 
     def __init__(
@@ -51,20 +51,16 @@ class RangeNullGuidance(GuidedDenoiser):
                 "guidance range-null: expected the same noise in all pixels, got noise that differs; set model_error=0 "
                 "or choose proximal, pigdm, moment-matching or dps"
             )
-        self._increment: Tensor | None = None
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        estimate = self.denoiser(x_t, t)
-        residual, derivative = self.linearize(estimate)
-        if derivative is not self.likelihood.model:
+        if not hasattr(model, "adjoint"):
             raise GuidanceError(
                 "guidance range-null: expected a linear blur, as of light=srgb, got one that is not; choose proximal, "
                 "pigdm, moment-matching or dps"
             )
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        estimate = self.denoiser(x_t, t)
         noise_variance = self.likelihood.noise_variance
         # rho = sigma_n^2 / v is c^2.
-        self._increment = self.likelihood.increment(
-            residual, derivative, noise_variance / self.cutoff**2, self._increment, self.iterations
-        )
+        increment = self.increment(estimate, noise_variance / self.cutoff**2, self.iterations)
         scale = torch.clamp(self.sde.sigma_ve(t) / noise_variance.sqrt(), max=1)
-        return estimate + scale * self._increment
+        return estimate + scale * increment
