@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optics.defocus_map.guided_filter import box_mean
 from optics.operator import DefocusOperator
+from optics.separable_filter import SECOND_DIFFERENCE, correlate
 
 __all__ = ["clipping_std", "model_error_std"]
 
@@ -27,6 +29,7 @@ _WINDOW = 15  # pixels, over which the Laplacian's energy is averaged
 _FLOOR = 0.01  # of full range per pixel of the radius' error
 _OCCLUSION = 0.6  # of the range of radii nearby
 _NEARBY = 13  # pixels
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 _CLIPPED = 1 - 2 / 255
 _CLIPPED_LIGHT = 0.2  # of full range, by which the light of clipped pixels is off
 
@@ -55,28 +58,33 @@ def clipping_std(y: Tensor, operator: DefocusOperator) -> Tensor:
         operator: The blur.
 
     Returns:
-        Values in [0, 1] units, shape (1, C, H, W): in proportion to the share of a pixel's light that comes from
-        clipped pixels.
+        Values in [0, 1] units, shape (1, C, H, W), or (1, 1, H, W) where nothing is clipped: in proportion to the
+        share of a pixel's light that comes from clipped pixels.
     """
     clipped = (y >= _CLIPPED).to(y)
+    if not clipped.any():
+        return torch.zeros_like(y[:, :1])
     return _CLIPPED_LIGHT * operator(operator.extend(clipped)).clamp(0, 1)
 
 
 def _smoothed_laplacian(y: Tensor) -> Tensor:
-    """Laplacian after binomial smoothing over 5 pixels, which leaves little of the noise."""
-    binomial = torch.outer(*(torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16,) * 2)
-    laplace = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
-    kernel = F.conv2d(F.pad(binomial, (2, 2, 2, 2))[None, None], laplace[None, None])
-    padded = F.pad(y, (3, 3, 3, 3), mode="replicate").transpose(0, 1)
-    return F.conv2d(padded, kernel.to(y)).transpose(0, 1)
+    """Laplacian after binomial smoothing over 5 pixels, which leaves little of the noise: (1, C, H, W)."""
+    x = F.pad(y, (3, 3, 3, 3), mode="replicate")
+    smooth = correlate(correlate(x, -2, _BINOMIAL), -1, _BINOMIAL)
+    vertical, horizontal = correlate(smooth, -2, SECOND_DIFFERENCE), correlate(smooth, -1, SECOND_DIFFERENCE)
+    return vertical[..., 1:-1].add_(horizontal[..., 1:-1, :])
 
 
 def _local_mean(values: Tensor) -> Tensor:
     """Mean over the part of a square window that lies in the picture: (1, 1, H, W)."""
-    return F.avg_pool2d(values, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
+    return box_mean(values, _WINDOW // 2).clamp(min=0)
 
 
 def _local_range(values: Tensor) -> Tensor:
     """Largest less smallest value nearby: (1, 1, H, W)."""
-    largest, smallest = (sign * F.max_pool2d(sign * values, _NEARBY, 1, _NEARBY // 2) for sign in (1, -1))
+    largest, smallest = (
+        sign * F.max_pool2d(F.max_pool2d(sign * values, (_NEARBY, 1), 1, (_NEARBY // 2, 0)), (1, _NEARBY), 1,
+                            (0, _NEARBY // 2))
+        for sign in (1, -1)
+    )  # fmt: skip
     return largest - smallest

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optics.separable_filter import SECOND_DIFFERENCE, correlate
+
 __all__ = ["MIN_NOISE_STD", "estimate_noise_std"]
 
 MIN_NOISE_STD = 0.004
@@ -48,10 +50,11 @@ def estimate_noise_std(y: Tensor) -> float:
     if min(y.shape[-2:]) < 3:
         return MIN_NOISE_STD
     side = min(_BLOCK, *(length - 2 for length in y.shape[-2:]))
-    mask = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=torch.float32)[None, None] / 6
     energy, clipped = 0, 0
     for channel in y[0].float().split(1):
-        energy = energy + F.avg_pool2d(F.conv2d(channel[None], mask).square(), side) / y.shape[1]
+        # Of variance 36 for noise of 1.
+        finest = correlate(correlate(channel[None], -1, SECOND_DIFFERENCE), -2, SECOND_DIFFERENCE)
+        energy = energy + F.avg_pool2d(finest.square() / 36, side) / y.shape[1]
         beyond = (channel <= _CLIPPED_LOW) | (channel >= _CLIPPED_HIGH)
         clipped = clipped + F.avg_pool2d(beyond[None, :, 1:-1, 1:-1].float(), side)
     # One pixel in fifty: noise near black clips now and then, and the quietest blocks may all lie there.

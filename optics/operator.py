@@ -154,12 +154,12 @@ class _Block:
         radii = radii.to(radius)
         upper = torch.searchsorted(radii, radius.contiguous()).clamp(1, max(len(radii) - 1, 1))
         if len(radii) == 1:
-            nodes, fraction = [0], torch.zeros_like(radius)
+            nodes, self._position_in_bank = [0], torch.zeros_like(radius)
         else:
             fraction = (radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1])
             nodes = torch.unique(torch.cat([(upper - 1)[fraction < 1], upper[fraction > 0]])).tolist()
-        # What a pixel lies between and where, of which a product makes the weights: they would take more memory.
-        self._upper, self._fraction = upper.to(torch.int16), fraction
+            # Of which each product makes the weights, for those would take more memory.
+            self._position_in_bank = upper - 1 + fraction
         # What has no blur needs no transform.
         self._has_sharp = nodes[0] == 0
         self._nodes = nodes[self._has_sharp :]
@@ -205,7 +205,7 @@ class _Block:
 
     def _weight(self, node: int) -> Tensor:
         """Tent weight of a node of the bank in every pixel, shape (h, w)."""
-        return (self._upper == node + 1) * (1 - self._fraction) + (self._upper == node) * self._fraction
+        return F.relu_(1 - (self._position_in_bank - node).abs_())
 
     def _otf(self, radius: float, like: Tensor) -> Tensor:
         return _transfer_function(self._psf, radius, self._position, self.shape).to(like.device)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from optics.conjugate_gradient import conjugate_gradient
+from optics.conjugate_gradient import conjugate_gradient, improve
 
 
 def _systems(count=3, side=4, dtype=torch.float64):
@@ -96,3 +96,20 @@ def test_negative_numbers_are_refused(iterations, tolerance):
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="shape"):
         conjugate_gradient(lambda x: x, torch.ones(1, 2), torch.ones(1, 3), 1)
+
+
+def test_iterating_in_place_does_the_same_and_holds_the_residual():
+    apply, b, _ = _systems()
+    start = torch.randn_like(b)
+    x, residual = start.clone(), b - apply(start)
+    assert improve(apply, x, residual, iterations=6) is x
+    assert torch.equal(x, conjugate_gradient(apply, b, start, iterations=6))
+    torch.testing.assert_close(residual, b - apply(x), rtol=1e-9, atol=1e-9)
+
+
+def test_nothing_that_is_given_is_changed():
+    apply, b, _ = _systems()
+    start = torch.randn_like(b)
+    kept = b.clone(), start.clone()
+    conjugate_gradient(apply, b, start, iterations=3)
+    assert torch.equal(b, kept[0]) and torch.equal(start, kept[1])
