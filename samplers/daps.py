@@ -100,4 +100,4 @@ class DAPSSampler:
         if draw:
             shift = self.temperature * draw_noise(estimate, generator)
             b = b + data.noise_variance / variance.sqrt() * shift
-        return data.solve(derivative, variance, torch.zeros_like(b), b, self.iterations)
+        return data.solve(derivative, data.noise_variance / variance, torch.zeros_like(b), b, self.iterations)

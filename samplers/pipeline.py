@@ -193,13 +193,15 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         second = self._regression(y, operator, settings, generator)
         std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
-        sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)
-        x_t = start_state(
-            self.sde, operator.extend(y) if second is None else second.x, sampler.sigmas[0], generator,
-            settings.noise_scale,
-        )  # fmt: skip
         del std
-        x = operator.crop(sampler(denoiser, x_t, generator=generator, callback=evaluated))
+        sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)
+
+        def state() -> Tensor:
+            start = operator.extend(y) if second is None else second.x
+            return start_state(self.sde, start, sampler.sigmas[0], generator, settings.noise_scale)
+
+        # Called as a method, the sampler is the only owner of its first state and can let it go.
+        x = operator.crop(sampler.__call__(denoiser, state(), generator=generator, callback=evaluated))
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
         restored = ((x + 1) / 2).clamp(0, 1)

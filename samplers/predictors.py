@@ -47,8 +47,10 @@ class AncestralPredictor:
             zeta = 1 - (sde.sigma_ve(s) / sde.sigma_ve(t)).square()
         else:
             zeta = torch.as_tensor(self.renoise)
-        kept = (x_t - alpha_t * estimate) / sigma_t
-        return alpha_s * estimate + sigma_s * ((1 - zeta).sqrt() * kept + self.temperature * zeta.sqrt() * noise)
+        noise = self.temperature * zeta.sqrt() * noise
+        if self.renoise != 1:
+            noise += (1 - zeta).sqrt() * (x_t - alpha_t * estimate) / sigma_t
+        return noise.mul_(sigma_s).add_(alpha_s * estimate)
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,12 @@ class Likelihood:
         """Root mean square of a residual in standard deviations of the noise: 1 is what noise alone leaves; scalar."""
         return (self.weight * residual.square()).mean().div(self.noise_variance).sqrt()
 
-    def solve(
-        self, derivative: LinearOperator, variance: Tensor, x: Tensor, residual: Tensor, iterations: int
-    ) -> Tensor:
-        """Improves a solution of (A^T W A + rho) x = b, rho = sigma_n^2 / v, by conjugate gradients.
+    def solve(self, derivative: LinearOperator, rho: Tensor, x: Tensor, residual: Tensor, iterations: int) -> Tensor:
+        """Improves a solution of (A^T W A + rho) x = b by conjugate gradients.
 
         Args:
             derivative: A.
-            variance: v, scalar or of the shape of x.
+            rho: sigma_n^2 / v, scalar or of the shape of x.
             x: Start, a canvas, shape (B, C, H, W); overwritten.
             residual: b - (A^T W A + rho) x, same shape; overwritten.
             iterations: Bound of the solver's iterations.
@@ -75,7 +73,6 @@ class Likelihood:
         Returns:
             x.
         """
-        rho = self.noise_variance / variance
 
         def normal(d: Tensor) -> Tensor:
             return derivative.adjoint(self.weight * derivative(d)).addcmul_(rho, d)
@@ -114,19 +111,19 @@ class GuidedDenoiser(Denoiser):
         self.residual = self.likelihood.misfit(residual)
         return residual, derivative
 
-    def increment(self, estimate: Tensor, variance: Tensor, iterations: int) -> Tensor:
-        """What the capture adds to a Gaussian prior of mean D and variance v.
+    def increment(self, estimate: Tensor, rho: Tensor, iterations: int) -> Tensor:
+        """What the capture adds to a Gaussian prior of mean D and variance v = sigma_n^2 / rho.
 
         Argmin over d of ||W^1/2 (y - A(D + d))||^2 / sigma_n^2 + ||d||^2 / v, with A linearised at D. It is kept: at
         the next, lower noise level it is the solver's start.
 
         Args:
             estimate: D, the prior's mean, shape (B, C, H, W).
-            variance: v, scalar or of the shape of D.
+            rho: Scalar or of the shape of D.
             iterations: Bound of the solver's iterations.
 
         Returns:
-            d = (A^T W A + rho)^-1 A^T W (y - A D) with rho = sigma_n^2 / v, by conjugate gradients; of the shape of D.
+            d = (A^T W A + rho)^-1 A^T W (y - A D), by conjugate gradients; of the shape of D.
         """
         data, x = self.likelihood, self._increment
         difference, derivative = self.linearize(estimate)
@@ -137,8 +134,8 @@ class GuidedDenoiser(Denoiser):
         if x is None:
             x = torch.zeros_like(residual)
         else:
-            residual.addcmul_(-data.noise_variance / variance, x)
-        self._increment = data.solve(derivative, variance, x, residual, iterations)
+            residual.addcmul_(rho, x, value=-1)
+        self._increment = data.solve(derivative, rho, x, residual, iterations)
         return self._increment
 
 

@@ -53,4 +53,5 @@ class PiGDMGuidance(GuidedDenoiser):
         estimate, pullback = differentiate(self.denoiser, x_t, t, "pigdm")
         sigma = self.sde.sigma_ve(t)
         variance = prior_variance(sigma, self.strength, self.photo_std)
-        return estimate + sigma.square() / variance * pullback(self.increment(estimate, variance, self.iterations))
+        increment = self.increment(estimate, self.likelihood.noise_variance / variance, self.iterations)
+        return estimate + sigma.square() / variance * pullback(increment)

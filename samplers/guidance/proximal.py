@@ -81,15 +81,15 @@ class ProximalGuidance(GuidedDenoiser):
         self.second = second
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        estimate, variance = self._prior(self.denoiser(x_t, t), self.sde.sigma_ve(t))
-        return estimate + self.increment(estimate, variance, self.iterations)
+        estimate, rho = self._prior(self.denoiser(x_t, t), self.sde.sigma_ve(t))
+        return estimate + self.increment(estimate, rho, self.iterations)
 
     def _prior(self, estimate: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of p(x_0 | x_t): those of the denoiser, or of both estimates."""
-        variance = prior_variance(sigma, self.strength, self.photo_std)
-        if self.second is None:
-            return estimate, variance
-        added = self.second.precision_at(sigma)
-        precision = 1 / variance + added
-        # The mean of two as one of them and a share of the difference.
-        return torch.lerp(estimate, self.second.x, added / precision), 1 / precision
+        """Mean and rho of p(x_0 | x_t): those of the denoiser, or of both estimates."""
+        precision = 1 / prior_variance(sigma, self.strength, self.photo_std)
+        if self.second is not None:
+            added = self.second.precision_at(sigma)
+            precision = precision + added
+            # The mean of two as one of them and a share of the difference.
+            estimate = torch.lerp(estimate, self.second.x, added / precision)
+        return estimate, self.likelihood.noise_variance * precision

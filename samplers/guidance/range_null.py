@@ -60,7 +60,6 @@ class RangeNullGuidance(GuidedDenoiser):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate = self.denoiser(x_t, t)
         noise_variance = self.likelihood.noise_variance
-        # rho = sigma_n^2 / v is c^2.
-        increment = self.increment(estimate, noise_variance / self.cutoff**2, self.iterations)
+        increment = self.increment(estimate, noise_variance.new_tensor(self.cutoff**2), self.iterations)
         scale = torch.clamp(self.sde.sigma_ve(t) / noise_variance.sqrt(), max=1)
         return estimate + scale * increment
