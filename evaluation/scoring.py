@@ -47,6 +47,7 @@ METRICS: dict[str, Metric] = {
     "psnr_flow_aligned": Metric("PSNR to the flow-warped reference, dB", True, 2),
     "sharpness": Metric("sharpness (no reference)", None, 4),
     "whiteness": Metric("whiteness of the residual (no reference)", None, 3),
+    "colour_shift": Metric("colour shift from the capture, Delta E", False, 2),
 }
 """All metrics by the name that settings and results call them."""
 
@@ -66,7 +67,7 @@ class Scoring:
     """
 
     def __init__(self, metrics: Sequence[str], lpips: str | Path | None = None) -> None:
-        from evaluation.metrics import DISTS, LPIPS, flow_reason
+        from evaluation.metrics import DISTS, LPIPS, colour_reason, flow_reason
 
         self.metrics = tuple(metrics)
         self._deep = {
@@ -77,6 +78,8 @@ class Scoring:
         reasons = {name: metric.reason for name, metric in self._deep.items()}
         if "psnr_flow_aligned" in metrics:
             reasons["psnr_flow_aligned"] = flow_reason()
+        if "colour_shift" in metrics:
+            reasons["colour_shift"] = colour_reason()
         self.reasons = {name: reason for name, reason in reasons.items() if reason}
 
     def __call__(
@@ -90,15 +93,20 @@ class Scoring:
             capture: Its mask and border are heeded.
             reblurred: The picture blurred by the method's own map, for the whiteness of the residual.
         """
+        from evaluation.metrics import colour_shift
+
         mask, residual = capture.mask, None if reblurred is None else capture.y - reblurred
-        image, reference, mask, residual = (
-            None if part is None else _cut(part, capture.border) for part in (image, reference, mask, residual)
+        image, reference, mask, residual, y = (
+            None if part is None else _cut(part, capture.border)
+            for part in (image, reference, mask, residual, capture.y)
         )
-        share = 1.0
+        share, whole = 1.0, image
         if mask is not None and reference is not None:
             image = image.where(mask, reference)
             share = float(mask.float().mean())
         values = {name: self._value(name, image, reference, residual, share) for name in self.metrics}
+        if "colour_shift" in self.metrics and "colour_shift" not in self.reasons:
+            values["colour_shift"] = colour_shift(whole, y)
         return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
 
     def _value(
@@ -110,7 +118,7 @@ class Scoring:
             return metrics.sharpness(image)
         if name == "whiteness":
             return None if residual is None else metrics.residual_whiteness(residual)
-        if reference is None or share == 0 or name in self.reasons:
+        if reference is None or share == 0 or name in self.reasons or name == "colour_shift":
             return None
         if name in self._deep:
             return self._deep[name](image, reference)

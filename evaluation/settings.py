@@ -69,7 +69,9 @@ class BenchmarkConfig:
     methods: list[str] = field(default_factory=lambda: [*PEERS, "score"])
     map: str = "both"
     metrics: list[str] = field(
-        default_factory=lambda: ["psnr", "ssim", "ssim_uniform", "lpips_squeeze", "mae", "sharpness", "whiteness"]
+        default_factory=lambda: [
+            "psnr", "ssim", "ssim_uniform", "lpips_squeeze", "mae", "sharpness", "whiteness", "colour_shift"
+        ]
     )
     weights: str = "weights/small"
     preset: str = "balanced"

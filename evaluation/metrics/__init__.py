@@ -1,8 +1,8 @@
 """Metrics of restored pictures, one file per kind. What they need that may be absent is named by a `reason`.
 
 `fidelity` and `perceptual` compare a picture with its reference pixel by pixel, `aligned` after the reference was
-brought into line, `no_reference` needs none; `intervals` says how sure the mean of a set is. A figure of `aligned` is
-never to be set beside one of `fidelity`: it forgives what the other counts.
+brought into line, `colour` compares it with the capture; `no_reference` needs none; `intervals` says how sure the mean
+of a set is. A figure of `aligned` is never to be set beside one of `fidelity`: it forgives what the other counts.
 """
 
 from evaluation.metrics.aligned import (
@@ -12,6 +12,7 @@ from evaluation.metrics.aligned import (
     psnr_flow_aligned,
     psnr_shift_aligned,
 )
+from evaluation.metrics.colour import colour_reason, colour_shift
 from evaluation.metrics.fidelity import mae, psnr, ssim
 from evaluation.metrics.intervals import bootstrap_interval, paired_interval
 from evaluation.metrics.no_reference import residual_whiteness, sharpness
@@ -22,6 +23,8 @@ __all__ = [
     "LPIPS",
     "align_shift",
     "bootstrap_interval",
+    "colour_reason",
+    "colour_shift",
     "flow_reason",
     "flow_warped_reference",
     "mae",

@@ -7,7 +7,7 @@ import torch
 from evaluation.captures import Capture
 from evaluation.scoring import Scoring
 
-METRICS = ("psnr", "ssim", "mae", "sharpness", "whiteness", "psnr_shift_aligned")
+METRICS = ("psnr", "ssim", "mae", "sharpness", "whiteness", "psnr_shift_aligned", "colour_shift")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_border_is_left_out(pictures):
 def test_without_a_reference_only_the_figures_that_need_none_are_there(pictures):
     image, _, y = pictures
     figures = Scoring(METRICS)(image, None, capture(y, None), reblurred=image)
-    assert {name for name, value in figures.items() if value is not None} == {"sharpness", "whiteness"}
+    assert {name for name, value in figures.items() if value is not None} == {"sharpness", "whiteness", "colour_shift"}
 
 
 def test_equal_pictures_have_no_psnr(pictures):
