@@ -93,6 +93,7 @@ def test_coma_pulls_light_to_one_side_as_its_rays_do(coma):
     # Variances 1/4 + c^2 / 2 and 1/4 + c^2 / 6, which are given a mean of (radius / 2)^2.
     unit = radius / 2 / math.sqrt(0.25 + coma**2 / 3)
     assert (psf * along**3).sum() == pytest.approx(unit**3 * (coma / 2 + coma**3 / 4), rel=0.04)
+    assert (psf * along * across**2).sum() == pytest.approx(unit**3 * (coma / 6 + coma**3 / 12), rel=0.04)
     assert abs((psf * across**3).sum()) < 0.002 * radius**3
     variances = [(psf * offset**2).sum() - 1 / 12 for offset in (along, across)]
     assert variances == pytest.approx([unit**2 * (0.25 + coma**2 / share) for share in (2, 6)], rel=0.03)

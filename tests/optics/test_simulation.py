@@ -180,6 +180,7 @@ def test_faults_have_a_stream_of_their_own_and_stay_within_the_margin():
         psf = aperture_psf(apertures[0], 1.06 * simulator.largest_radius).numpy()
         beyond = max(len(psf) // 2 - simulator.margin, 0)
         assert psf[beyond : len(psf) - beyond, beyond : len(psf) - beyond].sum() > 0.999
+    assert comas[::2] != comas[1::2] and factors[::2] != factors[1::2]
     assert 0.1 < np.mean(np.array(comas) > 0) < 0.5 and max(comas) <= 0.25
     assert 0.05 < np.mean(np.array(factors) > 1) < np.mean(np.array(factors) < 1) < 0.5
 
