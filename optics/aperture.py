@@ -73,7 +73,10 @@ class Aperture:
         return inside * (1 + (self.rim - 1) * np.clip(distance, 0, 1) ** 6)
 
     def landing(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where rays through points of the pupil plane meet the sensor: defocus alone takes (u, v) to (u, v)."""
+        """Where rays through points of the pupil plane meet the sensor, in radii: defocus alone takes (u, v) to (u, v).
+
+        A ray is displaced by the gradient of the wavefront's error, which is coma u (u^2 + v^2).
+        """
         if not self.coma:
             return u, v
         return u + self.coma * (3 * u**2 + v**2), v + self.coma * 2 * u * v

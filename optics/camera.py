@@ -64,9 +64,9 @@ class Camera:
         import torch
 
         size = light.shape[:2]
-        # The sharpest filter for what stands for the lens; the file is written by the commonest.
         sensor = tuple(max(round(side / self.resize), 1) for side in size)
-        light = np.clip(_resampled(light, sensor, Image.Resampling.LANCZOS), 0, 1)
+        # The sharpest filter, for it is to add no blur, on clipped light, for it rings; files get the commonest.
+        light = np.clip(_resampled(np.clip(light, 0, 1), sensor, Image.Resampling.LANCZOS), 0, 1)
         noise = generator.standard_normal(light.shape) * np.sqrt(self.shot_noise * light + self.read_noise**2)
         if self.demosaicking:
             noise = gaussian_filter(noise, (self.demosaicking, self.demosaicking, 0))
