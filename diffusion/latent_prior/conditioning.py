@@ -67,7 +67,9 @@ class LatentFiLM(ModelMixin, ConfigMixin):
     def between(cls, prior: SwinDiff, network: ScoreNetwork, width: int = 128) -> "LatentFiLM":
         """A fresh one from a latent prior to a score network."""
         tokens, latent = prior.prior_shape
-        return cls(tuple(network.config.channels), network.depths, tokens, latent, width)
+        sizes = {"channels": tuple(network.config.channels), "blocks": network.depths, "tokens": tokens}
+        # By name: what comes by its place alone, diffusers notes as a default.
+        return cls(**sizes, latent=latent, width=width)
 
     def check_fits(self, prior: SwinDiff | None, network: ScoreNetwork) -> None:
         """Finds out whether this belongs between these two.
