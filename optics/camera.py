@@ -1,4 +1,10 @@
-"""From light on the sensor to the file: noise, demosaicking, sharpening, rounding, JPEG."""
+"""From light on the sensor to the file: noise, demosaicking, sharpening, resizing, rounding, JPEG.
+
+Pictures are often resized before they are stored. Here the file keeps the size of the light that comes in, and the
+sensor has another: light is resampled onto its pixels, developed there, and the picture resampled to the file. So
+what belongs to the file (its size, blur radii in its pixels, the sharp photo) is the same whatever the factor, while
+grain, demosaicking and sharpening come out finer or coarser and details are lost as they are by resizing.
+"""
 
 import io
 from dataclasses import dataclass
@@ -24,6 +30,8 @@ class Camera:
         demosaicking: Standard deviation in pixels of the low-pass that mixes the noise of neighbours.
         sharpening: Amount of unsharp masking.
         sharpening_width: Its standard deviation in pixels.
+        resize: Pixels of the file for one of the sensor, along an axis, in [1/4, 4]: below 1 the picture was reduced,
+            above enlarged. The pixels of `demosaicking` and `sharpening_width` are the sensor's.
         jpeg_quality: Quality of the JPEG file, or None for one without loss.
     """
 
@@ -35,6 +43,11 @@ class Camera:
     sharpening: float = 0.0
     sharpening_width: float = 1.0
     jpeg_quality: int | None = None
+    resize: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.resize <= 4:
+            raise ValueError(f"resize must be in [0.25, 4], got {self.resize}")
 
     def light(self, photo: np.ndarray) -> np.ndarray:
         """Light that an sRGB photo stands for; that of clipped pixels was stronger than the file says."""
@@ -50,7 +63,10 @@ class Camera:
         """The stored picture of light on the sensor, in steps of 1/255."""
         import torch
 
-        light = np.clip(light, 0, 1)
+        size = light.shape[:2]
+        sensor = tuple(max(round(side / self.resize), 1) for side in size)
+        # The sharpest filter, for it is to add no blur, on clipped light, for it rings; files get the commonest.
+        light = np.clip(_resampled(np.clip(light, 0, 1), sensor, Image.Resampling.LANCZOS), 0, 1)
         noise = generator.standard_normal(light.shape) * np.sqrt(self.shot_noise * light + self.read_noise**2)
         if self.demosaicking:
             noise = gaussian_filter(noise, (self.demosaicking, self.demosaicking, 0))
@@ -59,9 +75,18 @@ class Camera:
         if self.sharpening:
             width = (self.sharpening_width, self.sharpening_width, 0)
             photo = photo + self.sharpening * (photo - gaussian_filter(photo, width))
+        photo = _resampled(np.clip(photo, 0, 1), size, Image.Resampling.BICUBIC)
         codes = np.rint(255 * np.clip(photo, 0, 1)).astype(np.uint8)
         if self.jpeg_quality is not None:
             with io.BytesIO() as file:
                 Image.fromarray(codes).save(file, format="JPEG", quality=self.jpeg_quality)
                 codes = np.asarray(Image.open(file))
         return codes / 255
+
+
+def _resampled(picture: np.ndarray, size: tuple[int, int], kernel: Image.Resampling) -> np.ndarray:
+    """Resamples a picture (H, W, C), without aliases where it shrinks; the same array where it has that size."""
+    if picture.shape[:2] == size:
+        return picture
+    channels = (Image.fromarray(channel.astype(np.float32)) for channel in np.moveaxis(picture, 2, 0))
+    return np.stack([np.asarray(channel.resize(size[::-1], kernel)) for channel in channels], axis=2)

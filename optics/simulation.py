@@ -24,7 +24,10 @@ from optics.aperture import Aperture, aperture_psf
 from optics.camera import Camera
 from optics.scenes import Layer, random_layers
 
-__all__ = ["SimulatedCapture", "Simulator", "compose"]
+__all__ = ["SIMULATOR", "SimulatedCapture", "Simulator", "compose"]
+
+SIMULATOR = 2
+"""Generation of the simulator: one more whenever a photo and a seed give another capture than before."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +151,16 @@ def random_aperture(generator: np.random.Generator) -> Aperture:
         aperture = replace(aperture, rim=generator.uniform(0.4, 2.0))
     if generator.random() < 0.3:
         aperture = replace(aperture, stretch=math.exp(generator.uniform(-0.15, 0.15)))
+    own = _own_stream(generator)
+    if own.random() < 0.3:
+        aperture = replace(aperture, coma=own.uniform(0.03, 0.25))
     return aperture
 
 
 def random_camera(generator: np.random.Generator) -> Camera:
     """A camera and a file as they come: most pictures are linear light, sharpened a little, and JPEG."""
     read_noise = math.exp(generator.uniform(math.log(0.0005), math.log(0.015)))
-    return Camera(
+    camera = Camera(
         linear=bool(generator.random() < 0.7),
         highlights=generator.uniform(1, 4) if generator.random() < 0.5 else 1.0,
         shot_noise=math.exp(generator.uniform(math.log(2e-5), math.log(1e-3))),
@@ -164,6 +170,16 @@ def random_camera(generator: np.random.Generator) -> Camera:
         sharpening_width=generator.uniform(0.6, 1.6),
         jpeg_quality=int(generator.integers(60, 99)) if generator.random() < 0.6 else None,
     )
+    own = _own_stream(generator)
+    if own.random() < 0.35:
+        # Reduced for the screen twice as often as enlarged: down to a half, up to 1.6 times.
+        camera = replace(camera, resize=own.uniform(0.5, 1) if own.random() < 0.67 else own.uniform(1, 1.6))
+    return camera
+
+
+def _own_stream(generator: np.random.Generator) -> np.random.Generator:
+    """A stream beside that of the generator, whose further draws are the same whatever is taken from it."""
+    return generator.spawn(1)[0]
 
 
 def _filled(light: np.ndarray, hidden: np.ndarray) -> np.ndarray:

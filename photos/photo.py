@@ -178,7 +178,8 @@ class Photo:
             values = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
         if self.alpha is not None:
             values = np.concatenate([values, self.alpha[..., None]], axis=2)
-        values = np.clip(values, 0, 1, dtype=np.float32)
+        # In the order of files, whatever that of the pixels.
+        values = np.clip(values, 0, 1, dtype=np.float32, order="C")
         if self.bit_depth == 32:
             return values
         dtype = np.dtype(f"u{self.bit_depth // 8}")

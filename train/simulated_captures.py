@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from optics.simulation import Simulator
+from optics.simulation import SIMULATOR, Simulator
 from photos.files import replacing
 from train.changes import changeable
 from train.data_config import DataConfig
@@ -249,7 +249,7 @@ def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: Simula
         del made_by[key]
     cutting = ("min_scale", "full_size", "min_contrast", "max_smoothness", "keep_rejected")
     made_by |= {key: getattr(data, key) for key in cutting}
-    content = {"seed": seed, "photos": [file.as_posix() for file in files], **made_by}
+    content = {"simulator": SIMULATOR, "seed": seed, "photos": [file.as_posix() for file in files], **made_by}
     note = folder / "captures.json"
     if not note.exists():
         with replacing(note) as temporary:

@@ -11,6 +11,9 @@ from scipy.stats import spearmanr
 from evaluation.defocus_maps import main
 from evaluation.map_figures import area_under_curve, radius_errors, rank_correlation
 from evaluation.map_protocols import PROTOCOLS
+from optics import TYPICAL, UNKNOWN, estimate_noise_std
+from optics.defocus_map import EvidenceEstimator
+from samplers.map_estimators import estimate_map
 
 
 @pytest.fixture
@@ -80,6 +83,21 @@ def test_simulated_captures_are_measured_against_their_own_maps(photos, network,
     assert "| evidence | error_px |" in printed and printed.strip() == (out / "defocus_maps.md").read_text().strip()
 
 
+def test_estimators_are_measured_as_the_pipeline_uses_them(photos, tmp_path):
+    arguments = ["--methods", "evidence,evidence-once", "--count", "1"]
+    assert main(["simulated", str(photos), "-o", str(tmp_path / "out"), *arguments]) == 0
+    rows = json.loads((tmp_path / "out" / "defocus_maps.json").read_text())["rows"]
+    got = {row["method"]: row["error_px"] for row in rows if row["group"] == "constant"}
+    case = next(case for case in PROTOCOLS["simulated"].cases(photos, 1, 1) if case.group == "constant")
+    found = estimate_map(case.y, estimate_noise_std(case.y), "evidence", None, UNKNOWN)
+    once = EvidenceEstimator(softness=TYPICAL.softness)(case.y)
+    assert got == {
+        name: case.figures(*maps)["error_px"] for name, maps in (("evidence", found), ("evidence-once", once))
+    }
+    # Disks in noise that is seen: the PSF is found, and the second estimate is the better one.
+    assert got["evidence"] < got["evidence-once"]
+
+
 def test_published_maps_are_compared_by_rank_whatever_their_scale_and_sign(rng, tmp_path):
     size = (96, 112)
     ramp = np.linspace(0, 200, size[1]).astype(np.uint8) * np.ones((size[0], 1), np.uint8)
@@ -121,6 +139,7 @@ def test_masks_are_separated_by_the_radius(rng, tmp_path):
         (["simulated", "photos", "-o", "out", "--weights", "nowhere"], 2, "nowhere: expected"),
         (["simulated", "photos", "-o", "out", "--methods", "fused"], 2, "fused expects"),
         (["simulated", "photos", "-o", "out", "--methods", "guess"], 2, "map_estimator must be one of"),
+        (["simulated", "photos", "-o", "out", "--methods", "edges,fused-once"], 2, "fused expects"),
         (["simulated", "photos", "-o", "out", "--weights", "photos"], 2, "expected a folder defocus_map"),
     ],
 )

@@ -1,6 +1,7 @@
 """PSFs of apertures: energy, width, centre and symmetry, whatever the shape."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ SHAPES = [
     Aperture(rim=0.4),
     Aperture(rim=2.0, softness=0.1),
     Aperture(stretch=1.3, rotation=0.7),
+    Aperture(coma=0.2),
+    Aperture(coma=0.4, softness=0.2, rotation=2.0),
+    Aperture(coma=0.15, blades=5, cut=0.5, rim=1.6, stretch=1.2, rotation=0.9),
 ]
 
 
@@ -76,11 +80,47 @@ def test_a_rim_is_brighter_or_darker_than_the_centre():
         assert psf[middle, edge - 2] / psf[middle, middle] == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.parametrize("coma", [0.1, 0.25, 0.6])
+def test_coma_pulls_light_to_one_side_as_its_rays_do(coma):
+    """Third moments along and across of rays u + c (3 u^2 + v^2), v + 2 c u v through a uniform disk."""
+    rotation, radius = 0.6, 6.0
+    psf = aperture_psf(Aperture(coma=coma, rotation=rotation), radius)
+    (top, left), _ = moments(psf)
+    psf = psf.numpy()
+    row, column = np.meshgrid(*[np.arange(len(psf)) - len(psf) // 2] * 2, indexing="ij")
+    along = (column - left) * math.cos(rotation) + (row - top) * math.sin(rotation)
+    across = (row - top) * math.cos(rotation) - (column - left) * math.sin(rotation)
+    # Variances 1/4 + c^2 / 2 and 1/4 + c^2 / 6, which are given a mean of (radius / 2)^2.
+    unit = radius / 2 / math.sqrt(0.25 + coma**2 / 3)
+    assert (psf * along**3).sum() == pytest.approx(unit**3 * (coma / 2 + coma**3 / 4), rel=0.04)
+    assert (psf * along * across**2).sum() == pytest.approx(unit**3 * (coma / 6 + coma**3 / 12), rel=0.04)
+    assert abs((psf * across**3).sum()) < 0.002 * radius**3
+    variances = [(psf * offset**2).sum() - 1 / 12 for offset in (along, across)]
+    assert variances == pytest.approx([unit**2 * (0.25 + coma**2 / share) for share in (2, 6)], rel=0.03)
+
+
+def test_coma_breaks_the_symmetry_along_the_rotation_alone():
+    psf = aperture_psf(Aperture(coma=0.25, blades=6), 5.0).numpy()
+    assert np.abs(psf - psf[::-1]).sum() < 0.01 < 0.3 < np.abs(psf - psf[:, ::-1]).sum()
+    turned = aperture_psf(Aperture(coma=0.25, blades=6, rotation=math.pi), 5.0).numpy()
+    assert np.abs(turned - psf[:, ::-1]).sum() < 0.01
+
+
+@pytest.mark.parametrize("aperture", SHAPES[:9])
+def test_rays_without_coma_land_where_the_pupil_is_imaged(aperture):
+    """Two rasterisations of one shape: rays that are counted, and the pupil looked up for each subpixel."""
+    traced = aperture_psf(replace(aperture, coma=1e-12), 5.3)
+    # Of subpixels at the outline all or nothing counts in one of them.
+    assert float((traced - aperture_psf(aperture, 5.3)).abs().sum()) < 0.035
+
+
 def test_no_blur_is_an_impulse():
     assert aperture_psf(Aperture(blades=6), 0.0).tolist() == [[1.0]]
 
 
-@pytest.mark.parametrize("options", [{"softness": 2}, {"blades": 2}, {"cut": 2.0}, {"rim": 0.0}, {"stretch": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"softness": 2}, {"blades": 2}, {"cut": 2.0}, {"rim": 0.0}, {"stretch": -1.0}, {"coma": 1.5}]
+)
 def test_impossible_shapes_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Aperture(**options)

@@ -1,5 +1,8 @@
 """Simulated captures: thin lens, layers, camera, and what must stay as it is."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from scipy.ndimage import convolve
 from optics.aperture import Aperture, aperture_psf
 from optics.camera import Camera
 from optics.scenes import Layer, depth_layers, random_layers, thin_lens_radius
-from optics.simulation import Simulator, compose, visible_radius
+from optics.simulation import Simulator, compose, random_aperture, random_camera, visible_radius
 
 SIZE = (48, 56)
 
@@ -110,6 +113,76 @@ def test_sharpening_overshoots_and_jpeg_loses():
     photo = np.random.default_rng(2).random((*SIZE, 3))
     jpeg = Camera(linear=False, shot_noise=0, read_noise=0, jpeg_quality=70).develop(photo, np.random.default_rng(0))
     assert 0.02 < np.abs(jpeg - photo).mean() < 0.5
+
+
+@pytest.mark.parametrize("resize", [0.5, 0.77, 1.0, 1.3, 2.0])
+def test_a_resized_picture_keeps_flat_light_and_coarse_detail_and_loses_what_its_sensor_cannot_hold(resize):
+    camera = Camera(linear=False, shot_noise=0, read_noise=0, resize=resize)
+    assert (np.rint(255 * camera.develop(np.full((37, 52, 3), 0.4), np.random.default_rng(0))) == 102).all()
+    column = np.arange(160)
+    for frequency in (0.04, 0.42):
+        wave = np.cos(2 * math.pi * frequency * column)
+        stored = camera.develop(np.broadcast_to(0.5 + 0.4 * wave[:, None], (40, 160, 3)), np.random.default_rng(0))
+        inner = np.s_[20, 20:-20, 0]
+        kept = 2 * np.abs((stored[inner] - 0.5) @ np.exp(-2j * math.pi * frequency * column[20:-20])) / 120 / 0.4
+        if frequency < 0.1:
+            assert kept == pytest.approx(1, abs=0.04)
+        elif resize > 1:
+            # A sensor of 1 / resize pixels for each of the file ends at 0.5 / resize, 0.385 and 0.25; filters as short
+            # as these fall off slowly beyond.
+            assert kept < 0.2
+        else:
+            assert (kept == pytest.approx(1, abs=0.02)) if resize == 1 else 0.1 < kept < 0.9
+
+
+@pytest.mark.parametrize("resize", [0.6, 1.5])
+def test_blur_has_the_same_place_and_radius_in_a_resized_picture(resize):
+    edge = np.zeros((48, 96, 3))
+    edge[:, 48:] = 1
+    light = 0.2 + 0.6 * compose(edge, [Layer(np.ones((48, 96)), np.full((48, 96), 5.0))], Aperture())
+    for factor in (1.0, resize):
+        camera = Camera(linear=False, shot_noise=0, read_noise=0, resize=factor)
+        spread = np.diff(camera.develop(light, np.random.default_rng(0))[24, :, 0])[20:-20] / 0.6
+        place = np.arange(len(spread)) - len(spread) // 2
+        assert spread.sum() == pytest.approx(1, abs=0.02) and (spread * place).sum() == pytest.approx(0, abs=0.06)
+        # A disk's spread of a line has the variance r^2 / 4; interpolation by cubics adds none to it.
+        assert 2 * math.sqrt((spread * place**2).sum()) == pytest.approx(5.0, rel=0.03)
+
+
+def test_noise_is_finer_in_reduced_pictures_and_coarser_in_enlarged_ones():
+    flat = np.full((240, 240, 3), 0.5)
+    stds, correlations = [], []
+    for resize in (0.5, 1.0, 1.6):
+        camera = Camera(linear=False, shot_noise=0, read_noise=0.05, resize=resize)
+        noise = camera.develop(flat, np.random.default_rng(0)) - 0.5
+        stds.append(noise.std())
+        correlations.append((noise[:, 1:] * noise[:, :-1]).mean() / noise.var())
+    # Half the size is a mean of about 4 pixels, less sharp than a box of 2 x 2.
+    assert stds[0] / stds[1] == pytest.approx(0.45, abs=0.06) and stds[2] < stds[1]
+    assert abs(correlations[0]) < 0.25 and abs(correlations[1]) < 0.02 and correlations[2] > 0.4
+    with pytest.raises(ValueError, match="resize must be in"):
+        Camera(resize=0.1)
+
+
+def test_faults_have_a_stream_of_their_own_and_stay_within_the_margin():
+    """Another stream of coma and resizing changes neither what else is drawn nor what is drawn after."""
+    comas, factors = [], []
+    simulator = Simulator()
+    for seed in range(60):
+        generators = [np.random.default_rng(seed) for _ in range(2)]
+        generators[1].spawn(1)
+        apertures, cameras = ([draw(g) for g in generators] for draw in (random_aperture, random_camera))
+        assert replace(apertures[0], coma=0) == replace(apertures[1], coma=0)
+        assert replace(cameras[0], resize=1) == replace(cameras[1], resize=1)
+        assert generators[0].random() == generators[1].random()
+        comas += [aperture.coma for aperture in apertures]
+        factors += [camera.resize for camera in cameras]
+        psf = aperture_psf(apertures[0], 1.06 * simulator.largest_radius).numpy()
+        beyond = max(len(psf) // 2 - simulator.margin, 0)
+        assert psf[beyond : len(psf) - beyond, beyond : len(psf) - beyond].sum() > 0.999
+    assert comas[::2] != comas[1::2] and factors[::2] != factors[1::2]
+    assert 0.1 < np.mean(np.array(comas) > 0) < 0.5 and max(comas) <= 0.25
+    assert 0.05 < np.mean(np.array(factors) > 1) < np.mean(np.array(factors) < 1) < 0.5
 
 
 def test_clipped_light_was_stronger_than_stored():

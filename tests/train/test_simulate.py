@@ -55,8 +55,8 @@ def test_what_is_written_reads_back_as_a_paired_set(photo, tmp_path):
     assert not first.equal(second)
     note = json.loads((out / "simulation.json").read_text())
     assert note["options"]["seed"] == 4 and note["captures"].keys() == {"cat_0", "cat_1"}
-    assert {"softness", "blades"} <= note["captures"]["cat_0"]["aperture"].keys()
-    assert {"linear", "jpeg_quality"} <= note["captures"]["cat_1"]["camera"].keys()
+    assert {"softness", "blades", "coma"} <= note["captures"]["cat_0"]["aperture"].keys()
+    assert {"linear", "jpeg_quality", "resize"} <= note["captures"]["cat_1"]["camera"].keys()
 
 
 def test_the_same_seed_gives_the_same_captures(photo, tmp_path):

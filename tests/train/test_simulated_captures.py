@@ -100,6 +100,19 @@ def test_captures_of_other_photos_or_settings_are_refused(data, tmp_path):
         _open(data, tmp_path)
 
 
+def test_captures_of_another_simulator_are_refused(data, tmp_path):
+    _open(data, tmp_path)
+    note = tmp_path / "training" / "captures.json"
+    content = json.loads(note.read_text())
+    # Those of the first said nothing of it.
+    for older in ({"simulator": content["simulator"] - 1}, {}):
+        note.write_text(json.dumps({key: content[key] for key in content if key != "simulator"} | older))
+        with pytest.raises(ValueError, match="those of another simulator$"):
+            _open(data, tmp_path)
+    note.write_text(json.dumps(content))
+    _open(data, tmp_path)
+
+
 def test_held_out_photos_are_not_trained_on(data, photos, tmp_path):
     _open(data, tmp_path)
     notes = [tmp_path / part / "captures.json" for part in ("training", "held_out")]
