@@ -13,7 +13,7 @@ result is that of the whole photo.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -21,7 +21,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ScoreNetwork", "block_counts"]
+__all__ = ["ScoreNetwork", "block_counts", "block_widths"]
 
 
 class PixelNorm(nn.Module):
@@ -33,7 +33,10 @@ class PixelNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a noise-level modulation (FiLM), with a skip connection."""
+    """Two 3x3 convolutions around a modulation (FiLM), with a skip connection.
+
+    Scale and shift follow the noise level; what else is to have a say is added to both.
+    """
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -44,8 +47,12 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+    def forward(self, x: Tensor, embedding: Tensor, modulation: Tensor | None = None) -> Tensor:
+        film = self.film(embedding)
+        if modulation is not None:
+            # In the precision of the block's own, so that zeros change no bit under autocast either.
+            film = film + modulation.to(film)
+        scale, shift = film[:, :, None, None].chunk(2, dim=1)
         h = self.conv_in(self.norm(x))
         h = F.silu(torch.addcmul(shift, h, 1 + scale))
         return x + self.conv_out(h)
@@ -115,6 +122,11 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
         return block_counts(self.config.channels, self.config.blocks)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each residual block, in the order in which a photo passes them."""
+        return block_widths(self.config.channels, self.config.blocks)
+
+    @property
     def stride(self) -> int:
         """Side of the blocks of pixels that the coarsest level sees as one; tiles start at its multiples."""
         return 2 ** len(self.config.channels)
@@ -129,43 +141,54 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
             reach += 2 * depth * passes * 2 ** (level + 1)
         return math.ceil(reach / self.stride) * self.stride
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, modulations: Sequence[Tensor] | None = None) -> Tensor:
         """Denoises photos.
 
         Args:
             x: Noisy photos in [-1, 1] units, shape (B, 3, H, W); any H and W.
             sigma: Noise standard deviations in the same units, shape (B,) or scalar; positive.
+            modulations: What is added to scale and shift of each residual block, a (B, 2 C) or (1, 2 C) for each C
+                of `widths`; None adds nothing.
 
         Returns:
             Estimates of the noise-free photos in [-1, 1] units, shape (B, 3, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: If there are not as many modulations as residual blocks.
         """
+        if modulations is not None and len(modulations) != len(self.widths):
+            raise ValueError(f"modulations must be {len(self.widths)}, one a residual block, got {len(modulations)}")
         sigma = sigma.to(x).expand(x.shape[0])
         variance = sigma[:, None, None, None].square()
         sigma_data = self.config.sigma_data
         total = variance + sigma_data**2
-        residual = self._backbone(x / total.sqrt(), sigma)
+        residual = self._backbone(x / total.sqrt(), sigma, modulations)
         return x * (sigma_data**2 / total) + residual.to(x.dtype) * (variance.sqrt() * sigma_data / total.sqrt())
 
-    def _backbone(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _backbone(self, x: Tensor, sigma: Tensor, modulations: Sequence[Tensor] | None) -> Tensor:
         height, width = x.shape[-2:]
         # Edge values beyond the border: reflection would need photos larger than the padding.
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         embedding = self.noise_embedding(sigma).to(x.dtype)
         h = self.stem(F.pixel_unshuffle(x, 2))
+        in_turn = iter(modulations or [None] * len(self.widths))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
-            h = self._through(blocks, h, embedding)
+            h = self._through(blocks, h, embedding, in_turn)
             skips.append(h)
             h = down(h)
-        h = self._through(self.middle, h, embedding)
+        h = self._through(self.middle, h, embedding, in_turn)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            h = self._through(blocks, up(h) + skips.pop(), embedding)
+            h = self._through(blocks, up(h) + skips.pop(), embedding, in_turn)
         return F.pixel_shuffle(self.head(h), 2)[..., :height, :width]
 
-    def _through(self, blocks: nn.ModuleList, h: Tensor, embedding: Tensor) -> Tensor:
+    def _through(
+        self, blocks: nn.ModuleList, h: Tensor, embedding: Tensor, modulations: Iterator[Tensor | None]
+    ) -> Tensor:
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in blocks:
-            h = self._gradient_checkpointing_func(block, h, embedding) if recompute else block(h, embedding)
+            seen = h, embedding, next(modulations)
+            h = self._gradient_checkpointing_func(block, *seen) if recompute else block(*seen)
         return h
 
 
@@ -179,3 +202,10 @@ def block_counts(channels: Sequence[int], blocks: int | Sequence[int]) -> tuple[
     if len(counts) != len(channels) or min(counts) < 1:
         raise ValueError(f"blocks must be a number or a list of {len(channels)}, at least 1 each, got {blocks}")
     return counts
+
+
+def block_widths(channels: Sequence[int], blocks: int | Sequence[int]) -> tuple[int, ...]:
+    """Channels of each residual block, in the order in which a photo passes them; arguments as of `block_counts`."""
+    counts = block_counts(channels, blocks)
+    *down, middle = [(width,) * count for width, count in zip(channels, counts, strict=True)]
+    return sum([*down, middle, *reversed(down)], ())

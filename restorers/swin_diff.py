@@ -53,17 +53,27 @@ class SwinDiffRestorer:
         return ((self.regress(2 * y - 1, generator).x + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()
-    def regress(self, y: Tensor, generator: torch.Generator | None = None) -> Regression:
+    def prior(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The prior of whole captures, (B, N, D) on the network's device; arguments as of `regress`."""
+        network, device = self.network, next(self.network.parameters()).device
+        with mixed_precision(network, self.precision):
+            return network.drawn_prior(self._condition(y, device), len(y), generator)
+
+    @torch.no_grad()
+    def regress(
+        self, y: Tensor, generator: torch.Generator | None = None, prior: Tensor | None = None
+    ) -> Regression:
         """The estimate and its expected error in the units of the network.
 
         Args:
             y: Captures in [-1, 1], shape (B, 3, H, W).
             generator: Source of the noise that the priors start from; seed 0 if None.
+            prior: What `prior` gave, where it was asked for before; it is drawn if None.
         """
         network, device = self.network, next(self.network.parameters()).device
         x, log_scale = torch.empty_like(y), torch.empty_like(y[:, :1])
+        prior = self.prior(y, generator) if prior is None else prior
         with mixed_precision(network, self.precision):
-            prior = network.drawn_prior(self._condition(y, device), len(y), generator)
             for read, kept, place in self._tiles(y.shape[-2:], network.grid, network.receptive_field):
                 part = network.restore(y[..., *read].to(device, memory_format=torch.channels_last), prior)
                 x[..., *place] = part.x[..., *kept].to(x)

@@ -24,6 +24,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "predictor": PREDICTORS,
     "corrector_rule": ("sigma", "snr"),
     "latent_prior": ("on", "off", "auto"),
+    "condition": ("on", "off", "auto"),
     "precision": PRECISIONS,
 }
 

@@ -165,6 +165,8 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     pipeline = DefocusDeblurPipeline.from_pretrained(weights).to(device)
     if settings.latent_prior == "on" and pipeline.latent_prior is None:
         raise UsageError(f"--latent-prior on: expected weights with a latent_prior, got {weights} without")
+    if settings.condition == "on" and pipeline.conditioning is None:
+        raise UsageError(f"condition=on: expected weights with a conditioning, got {weights} without")
     try:
         settings.check(pipeline.sde, "linear" if choice.light == "linear" else "srgb")
     except ValueError as error:

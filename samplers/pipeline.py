@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
-from diffusion.latent_prior import SwinDiff
+from diffusion.latent_prior import LatentFiLM, ModulatedNetwork, SwinDiff
+from diffusion.precision import mixed_precision
 from optics import DISK, UNKNOWN, DefocusOperator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
@@ -76,19 +77,26 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         sde: The diffusion whose reverse is integrated.
         defocus_map: Estimates the distribution of the blur radius; None estimates it from local spectra alone.
         latent_prior: Restores captures without a model of the blur, as a start and a guide; None does without.
+        conditioning: Tells the score network what the latent prior says of a capture; None tells it nothing.
+
+    Raises:
+        ValueError: If the conditioning does not belong between this latent prior and this score network.
     """
 
-    _optional_components = ["defocus_map", "latent_prior"]
+    _optional_components = ["defocus_map", "latent_prior", "conditioning"]
     _tile: int | None = None
 
     def __init__(
         self, score_network: ScoreNetwork, sde: SDE, defocus_map: DefocusMapNetwork | None = None,
-        latent_prior: SwinDiff | None = None,
+        latent_prior: SwinDiff | None = None, conditioning: LatentFiLM | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if conditioning is not None:
+            conditioning.check_fits(latent_prior, score_network)
         self.register_modules(
-            score_network=score_network, sde=sde, defocus_map=defocus_map, latent_prior=latent_prior
-        )
+            score_network=score_network, sde=sde, defocus_map=defocus_map, latent_prior=latent_prior,
+            conditioning=conditioning,
+        )  # fmt: skip
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> "DefocusDeblurPipeline":
@@ -157,8 +165,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, the estimator is
-                unknown or missing in the pipeline, or so is the latent prior that the settings ask for, or the
-                settings suit not the SDE, the light or the network.
+                unknown or missing in the pipeline, or so is the latent prior or the conditioning that the settings
+                ask for, or the settings suit not the SDE, the light or the network.
             FloatingPointError: If the result is not finite.
         """
         settings = settings or SamplerSettings()
@@ -173,6 +181,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         _check_capture(image, radius_map)
         if settings.latent_prior == "on" and self.latent_prior is None:
             raise ValueError("latent_prior=on: expected a pipeline with a latent_prior, got one without")
+        if settings.condition == "on" and self.conditioning is None:
+            raise ValueError("condition=on: expected a pipeline with a conditioning, got one without")
         settings.check(self.sde)
         generator = generator or torch.Generator().manual_seed(0)
         known = lens if isinstance(lens, Lens) else lens.assumed
@@ -188,9 +198,10 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             lens = lens.found(image, radius_map.to(image), noise_std)
         settings.check(self.sde, lens.light)
         operator = lens.operator(radius_map)
-        network = TiledNetwork(self.score_network, settings.tile, settings.precision)
         y = 2 * image - 1
-        second = self._regression(y, operator, settings, generator)
+        prior = self._prior(y, settings, generator)
+        network = TiledNetwork(self._conditioned(prior, settings), settings.tile, settings.precision)
+        second = self._regression(y, prior, operator, settings)
         std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         del std
@@ -217,13 +228,35 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         restored = torch.lerp(image, restored, radius.clamp(max=1))
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 
+    def _regresses(self, settings: SamplerSettings) -> bool:
+        return self.latent_prior is not None and settings.takes_second_estimate
+
+    def _conditions(self, settings: SamplerSettings) -> bool:
+        return self.conditioning is not None and settings.condition != "off"
+
+    def _prior(self, y: Tensor, settings: SamplerSettings, generator: torch.Generator) -> Tensor | None:
+        """Tokens of the latent prior of the capture in [-1, 1], once for all that use them; None where nothing does."""
+        if not (self._regresses(settings) or self._conditions(settings)):
+            return None
+        # Conditioning alone takes none of the sampler's noise: on or off, that is the same.
+        source = generator if self._regresses(settings) else _apart(generator)
+        return SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision).prior(y, source)
+
+    def _conditioned(self, prior: Tensor | None, settings: SamplerSettings) -> ScoreNetwork | ModulatedNetwork:
+        """The score network, told what the latent prior says where the settings ask for it."""
+        if not self._conditions(settings):
+            return self.score_network
+        with mixed_precision(self.conditioning, settings.precision):
+            return ModulatedNetwork(self.score_network, self.conditioning(prior))
+
     def _regression(
-        self, y: Tensor, operator: DefocusOperator, settings: SamplerSettings, generator: torch.Generator
+        self, y: Tensor, prior: Tensor | None, operator: DefocusOperator, settings: SamplerSettings
     ) -> SecondEstimate | None:
         """What the latent prior makes of the capture in [-1, 1], on the operator's canvas; None without one."""
-        if self.latent_prior is None or not settings.takes_second_estimate:
+        if not self._regresses(settings):
             return None
-        estimate = SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision).regress(y, generator)
+        restorer = SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision)
+        estimate = restorer.regress(y, prior=prior)
         release_freed()
         precision = 1 / (settings.latent_prior_variance * estimate.variance)
         # Of the margin, which the capture has never seen, it says nothing.
@@ -247,6 +280,13 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             for capture, one in zip(captures, generators_for(generator, len(captures)), strict=True)
         ]
         return DeblurOutput(as_output([one.image for one in restorations], output_type), restorations)
+
+
+def _apart(generator: torch.Generator) -> torch.Generator:
+    """A generator that follows from the state of another, gives other numbers, and leaves it where it is."""
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    return copy.manual_seed(int(torch.randint(2**62, (), generator=copy, device=generator.device)))
 
 
 def _unexplained_std(

@@ -95,6 +95,8 @@ class SamplerSettings:
         latent_prior_share: Share of the regression in the result, besides that of doubt, where the map was estimated:
             the errors of two estimates are not the same, and half of each has less.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
+        condition: Whether the score network is conditioned on the latent prior by the pipeline's `conditioning`, with
+            any guidance and solver: `on`, `off`, or `auto` for on where the pipeline has one.
         precision: Of the networks: `fp32`, `bf16`, or `auto` for bfloat16 where the device computes in it.
         tile: Side of the network's tiles in pixels.
     """
@@ -137,12 +139,15 @@ class SamplerSettings:
     latent_prior_variance: float = 1.0
     latent_prior_share: float = 0.5
     latent_prior_fade: float = 0.0
+    condition: str = "auto"
     precision: str = "auto"
     tile: int = 1024
 
     def __post_init__(self) -> None:
         # YAML takes on and off for truth values, and the type of the field makes words of them again.
-        self.latent_prior = {"True": "on", "False": "off"}.get(self.latent_prior, self.latent_prior)
+        words = {"True": "on", "False": "off"}
+        self.latent_prior = words.get(self.latent_prior, self.latent_prior)
+        self.condition = words.get(self.condition, self.condition)
         check_settings(self)
         self.sigmas()
 

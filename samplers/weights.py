@@ -2,9 +2,9 @@
 
 A folder of weights holds model_index.json, score_network/{config.json, *.safetensors} and
 sde/scheduler_config.json, as `DefocusDeblurPipeline.save_pretrained` writes them, and optionally
-defocus_map/ and latent_prior/ with {config.json, *.safetensors} each, and SHA256SUMS. diffusers itself passes
-over unknown keys and missing tensors and looks for missing files in the network; here each of these is an
-error of one sentence.
+defocus_map/, latent_prior/ and conditioning/ with {config.json, *.safetensors} each, and SHA256SUMS. diffusers
+itself passes over unknown keys and missing tensors and looks for missing files in the network; here each of these
+is an error of one sentence.
 """
 
 import difflib
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusion.latent_prior import SwinDiff
+    from diffusion.latent_prior import LatentFiLM, SwinDiff
     from optics.defocus_map.network import DefocusMapNetwork
 
 __all__ = [
-    "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_defocus_map", "load_latent_prior", "quiet_diffusers",
-    "weights_folder",
+    "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_conditioning", "load_defocus_map", "load_latent_prior",
+    "quiet_diffusers", "weights_folder",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -102,6 +102,23 @@ def load_latent_prior(name: str | Path) -> "SwinDiff":
     return _load_part(name, "latent_prior", SwinDiff, "latent prior")
 
 
+def load_conditioning(name: str | Path) -> "LatentFiLM":
+    """The conditioning of a folder of weights, which may lack the other parts of a pipeline.
+
+    Args:
+        name: The folder that holds `conditioning/`, see `weights_folder`.
+
+    Returns:
+        The network in single precision.
+
+    Raises:
+        WeightsError: If there is none, or anything of it is missing, damaged, unknown or of another architecture.
+    """
+    from diffusion.latent_prior import LatentFiLM
+
+    return _load_part(name, "conditioning", LatentFiLM, "conditioning")
+
+
 def _load_part(name: str | Path, part: str, cls: type, what: str):  # noqa: ANN202 - a network of that class
     import torch
 
@@ -143,18 +160,18 @@ def _check_sums(folder: Path) -> None:
 
 def _check_components(folder: Path, index: dict) -> None:
     from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
-    from diffusion.latent_prior import SwinDiff
+    from diffusion.latent_prior import LatentFiLM, SwinDiff
     from optics.defocus_map.network import DefocusMapNetwork
 
     # What model_index.json names is imported by diffusers: only these classes may be.
     families = {
         "score_network": (ScoreNetwork,), "sde": (VESDE, VPSDE, SubVPSDE), "defocus_map": (DefocusMapNetwork,),
-        "latent_prior": (SwinDiff,),
+        "latent_prior": (SwinDiff,), "conditioning": (LatentFiLM,),
     }  # fmt: skip
     if unknown := [key for key in index if not key.startswith("_") and key not in families]:
         raise WeightsError(f"{folder / 'model_index.json'}: expected {', '.join(families)}, got {unknown[0]!r} as well")
     # Saved without them, or before there were any.
-    for part in ("defocus_map", "latent_prior"):
+    for part in ("defocus_map", "latent_prior", "conditioning"):
         if index.get(part) in (None, [None, None]):
             del families[part]
     classes = {}
@@ -167,8 +184,23 @@ def _check_components(folder: Path, index: dict) -> None:
         classes[part] = known[tuple(entry)]
 
     _checked_config(folder / "sde" / "scheduler_config.json", classes.pop("sde"))
+    configs = {part: _checked_config(folder / part / "config.json", cls) for part, cls in classes.items()}
     for part, cls in classes.items():
-        _check_tensors(folder / part, cls, _checked_config(folder / part / "config.json", cls))
+        _check_tensors(folder / part, cls, configs[part])
+    if "conditioning" in classes:
+        _check_conditioning(folder, classes, configs)
+
+
+def _check_conditioning(folder: Path, classes: dict[str, type], configs: dict[str, dict]) -> None:
+    """Finds out whether a conditioning belongs between the networks beside it."""
+    import torch
+
+    with torch.device("meta"):
+        networks = {part: cls(**configs[part]) for part, cls in classes.items() if part != "defocus_map"}
+    try:
+        networks["conditioning"].check_fits(networks.get("latent_prior"), networks["score_network"])
+    except ValueError as error:
+        raise WeightsError(f"{folder}: {error}") from None
 
 
 def _checked_config(file: Path, cls: type) -> dict:

@@ -7,12 +7,16 @@ from pathlib import Path
 import torch
 
 from diffusion import VESDE, ScoreNetwork
-from diffusion.latent_prior import SwinDiff
+from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers.pipeline import DefocusDeblurPipeline
-from samplers.weights import SUMS, quiet_diffusers
+from samplers.weights import SUMS, WeightsError, quiet_diffusers
 
-__all__ = ["export_defocus_map", "export_latent_prior", "export_pipeline"]
+__all__ = [
+    "check_same_networks", "export_conditioning", "export_defocus_map", "export_latent_prior", "export_pipeline",
+]  # fmt: skip
+
+Network = ScoreNetwork | DefocusMapNetwork | SwinDiff | LatentFiLM
 
 
 def export_pipeline(network: ScoreNetwork, folder: Path) -> None:
@@ -31,11 +35,7 @@ def export_defocus_map(network: DefocusMapNetwork, folder: Path, pipeline: str |
     Raises:
         WeightsError: If the pipeline cannot be used.
     """
-    if pipeline is None:
-        _write(_half(network), folder, "defocus_map")
-        return
-    saved = DefocusDeblurPipeline.from_pretrained(pipeline)
-    _write(_completed(saved, defocus_map=network), folder)
+    _export_part("defocus_map", network, folder, pipeline)
 
 
 def export_latent_prior(network: SwinDiff, folder: Path, pipeline: str | None = None) -> None:
@@ -49,30 +49,69 @@ def export_latent_prior(network: SwinDiff, folder: Path, pipeline: str | None = 
     Raises:
         WeightsError: If the pipeline cannot be used.
     """
+    _export_part("latent_prior", network, folder, pipeline)
+
+
+def export_conditioning(network: LatentFiLM, folder: Path, pipeline: str | None = None) -> None:
+    """Writes a conditioning in half precision; replaces an older export.
+
+    Args:
+        network: The network.
+        folder: Where. It becomes a copy of the pipeline with this network, or holds `conditioning/` alone.
+        pipeline: Folder of a saved pipeline; its own conditioning, if any, is left out.
+
+    Raises:
+        WeightsError: If the pipeline cannot be used.
+        ValueError: If the conditioning does not belong into it.
+    """
+    _export_part("conditioning", network, folder, pipeline)
+
+
+def check_same_networks(pipeline: str, **networks: Network) -> None:
+    """Finds out whether a saved pipeline holds these networks, bit for bit.
+
+    Args:
+        pipeline: Its folder.
+        networks: By their names in a pipeline, in single precision.
+
+    Raises:
+        WeightsError: If the pipeline cannot be used, or holds others.
+    """
+    saved = DefocusDeblurPipeline.from_pretrained(pipeline)
+    for part, network in networks.items():
+        found = getattr(saved, part)
+        ours, theirs = network.state_dict(), {} if found is None else found.state_dict()
+        same = ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours)
+        if not same:
+            got = "none" if found is None else "another"
+            raise WeightsError(f"{pipeline}: expected the {part} that is trained with, got {got}")
+
+
+def _export_part(part: str, network: Network, folder: Path, pipeline: str | None) -> None:
     if pipeline is None:
-        _write(_half(network), folder, "latent_prior")
+        _write(_half(network), folder, part)
         return
     saved = DefocusDeblurPipeline.from_pretrained(pipeline)
-    _write(_completed(saved, latent_prior=network), folder)
+    _write(_completed(saved, **{part: network}), folder)
 
 
-def _completed(saved: DefocusDeblurPipeline, **parts: DefocusMapNetwork | SwinDiff) -> DefocusDeblurPipeline:
+def _completed(saved: DefocusDeblurPipeline, **parts: Network) -> DefocusDeblurPipeline:
     """A saved pipeline with other optional parts, in half precision."""
     kept = {name: getattr(saved, name) for name in DefocusDeblurPipeline._optional_components} | parts
     halves = {name: _half(network) for name, network in kept.items() if network is not None}
     return DefocusDeblurPipeline(_half(saved.score_network), saved.sde, **halves)
 
 
-def _half(network: ScoreNetwork | DefocusMapNetwork | SwinDiff) -> ScoreNetwork | DefocusMapNetwork | SwinDiff:
+def _half(network: Network) -> Network:
     """A copy in half precision."""
-    # Without the folder that it was loaded from, which diffusers would write into the configuration.
-    half = type(network).from_config({key: value for key, value in network.config.items() if key != "_name_or_path"})
+    # Without the folder that it was loaded from, and what diffusers took for defaults of the class.
+    half = type(network).from_config({key: value for key, value in network.config.items() if not key.startswith("_")})
     half.load_state_dict(network.state_dict())
     with quiet_diffusers():
         return half.to(torch.float16)
 
 
-def _write(saved: DefocusDeblurPipeline | DefocusMapNetwork | SwinDiff, folder: Path, part: str = "") -> None:
+def _write(saved: DefocusDeblurPipeline | Network, folder: Path, part: str = "") -> None:
     """Saves something in a folder, or in a part of it, with SHA256SUMS; an older folder is replaced when it is done."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -13,7 +13,19 @@ from safetensors.torch import load_file
 from diffusion import ScoreNetwork
 from samplers.weights import TENSORS, checked_folder, weights_folder
 
-__all__ = ["start_from"]
+__all__ = ["load_score_network", "start_from"]
+
+
+def load_score_network(name: str | Path) -> ScoreNetwork:
+    """The score network of a folder, in single precision.
+
+    Args:
+        name: Folder of a saved pipeline, or its `score_network`, relative to the current folder or the project.
+
+    Raises:
+        ValueError: If the folder holds no whole score network.
+    """
+    return _saved_network(_network_folder(name))
 
 
 def start_from(network: ScoreNetwork, name: str | Path) -> int:
@@ -29,9 +41,7 @@ def start_from(network: ScoreNetwork, name: str | Path) -> int:
     Raises:
         ValueError: If the folder holds no whole score network, or one that differs in more than blocks it lacks.
     """
-    folder = weights_folder(name)
-    if (folder / "model_index.json").is_file():
-        folder = checked_folder(folder) / "score_network"
+    folder = _network_folder(name)
     saved = _saved_network(folder)
     for key in ("channels", "embedding", "sigma_data"):
         # Tuples come back from JSON as lists.
@@ -47,6 +57,11 @@ def start_from(network: ScoreNetwork, name: str | Path) -> int:
         )
     network.load_state_dict(saved.state_dict(), strict=False)
     return sum(ours - theirs for theirs, ours in zip(saved.depths, network.depths, strict=True))
+
+
+def _network_folder(name: str | Path) -> Path:
+    folder = weights_folder(name)
+    return checked_folder(folder) / "score_network" if (folder / "model_index.json").is_file() else folder
 
 
 def _saved_network(folder: Path) -> ScoreNetwork:

@@ -8,7 +8,7 @@ from train.data_config import DataConfig
 from train.simulated_captures import SimulationConfig
 from train.simulated_pairs import CropConfig
 
-__all__ = ["LatentPriorConfig", "LatentPriorNetworkConfig"]
+__all__ = ["LatentPriorConfig", "LatentPriorNetworkConfig", "check_captures", "photos_of_captures"]
 
 
 @dataclass
@@ -43,8 +43,8 @@ class LatentPriorNetworkConfig:
             raise ValueError(f"network.steps must be from 1 to 64, got {self.steps}")
 
 
-def _photos() -> DataConfig:
-    # As of a defocus map network, whose captures may be used again.
+def photos_of_captures() -> DataConfig:
+    """Photos as of a defocus map network, whose captures may be used again."""
     return DataConfig(patch=128, min_scale=0.4, full_size=0.2, max_smoothness=2.0, keep_rejected=0.02)
 
 
@@ -69,7 +69,7 @@ class LatentPriorConfig:
 
     stage: int = 1
     init: str | None = None
-    data: DataConfig = field(default_factory=_photos)
+    data: DataConfig = field(default_factory=photos_of_captures)
     crops: CropConfig = field(default_factory=CropConfig)
     simulation: SimulationConfig = field(default_factory=lambda: SimulationConfig(buried=0.0))
     network: LatentPriorNetworkConfig = field(default_factory=LatentPriorNetworkConfig)
@@ -97,13 +97,20 @@ class LatentPriorConfig:
         require(self.error_weight > 0, "error_weight", "positive")
         require(self.spectrum_weight >= 0, "spectrum_weight", "non-negative")
         require(self.probes >= 1, "probes", "at least 1")
-        if self.simulation.buried:
-            raise ValueError(
-                "simulation.buried must be 0 for a latent prior: what is buried in noise is not to be restored, got "
-                f"{self.simulation.buried}"
-            )
-        largest = max([*self.crops.first, self.data.patch])
-        if largest > self.simulation.side:
-            raise ValueError(
-                f"simulation.side must be at least the largest crop, {largest}, got {self.simulation.side}"
-            )
+        check_captures(self.data, self.crops, self.simulation)
+
+
+def check_captures(data: DataConfig, crops: CropConfig, simulation: SimulationConfig) -> None:
+    """Checks settings of captures that are to be restored.
+
+    Raises:
+        ValueError: If captures are smaller than the parts that are cut from them, or too bad to be restored.
+    """
+    if simulation.buried:
+        raise ValueError(
+            "simulation.buried must be 0 for a latent prior: what is buried in noise is not to be restored, got "
+            f"{simulation.buried}"
+        )
+    largest = max([*crops.first, data.patch])
+    if largest > simulation.side:
+        raise ValueError(f"simulation.side must be at least the largest crop, {largest}, got {simulation.side}")

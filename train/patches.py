@@ -11,7 +11,7 @@ from photos import PhotoError
 from train.data_config import DataConfig
 from train.patch_quality import accepted
 
-__all__ = ["cut_patch", "draw_patch", "training_sample"]
+__all__ = ["cut_patch", "draw_patch", "noise_quantile", "training_sample"]
 
 _TRIES = 24
 
@@ -88,8 +88,12 @@ def training_sample(patch: np.ndarray, number: int, batch: int, rng: np.random.G
     # 8-bit values are intervals, not points: spread them so that the density has no atoms.
     x = (patch + (rng.random(patch.shape, dtype=np.float32) - np.float32(0.5))) / np.float32(127.5) - np.float32(1)
     noise = rng.standard_normal(patch.shape, dtype=np.float32)
-    quantile = (number % batch + rng.uniform(1e-6, 1 - 1e-6)) / batch
     return {
         "x": torch.from_numpy(np.ascontiguousarray(x)), "noise": torch.from_numpy(noise),
-        "quantile": torch.tensor(quantile, dtype=torch.float32),
+        "quantile": noise_quantile(number, batch, rng),
     }  # fmt: skip
+
+
+def noise_quantile(number: int, batch: int, rng: np.random.Generator) -> Tensor:
+    """Quantile of a sample's noise level in (0, 1), shape (), stratified over the samples of one optimizer step."""
+    return torch.tensor((number % batch + rng.uniform(1e-6, 1 - 1e-6)) / batch, dtype=torch.float32)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from diffusion.latent_prior.swin_diff import Regression, SwinDiff
-from train.simulated_pairs import SimulatedPairs
+from train.simulated_pairs import SimulatedPairs, whole_pairs
 
 __all__ = ["RestorationProbe"]
 
@@ -20,11 +20,7 @@ class RestorationProbe:
     """
 
     def __init__(self, pairs: SimulatedPairs, count: int, device: torch.device) -> None:
-        both = [pairs.pair(number) for number in range(count)]
-        self.x, self.y = (
-            torch.stack([torch.from_numpy(pair[part].astype(np.float32) / 127.5 - 1) for pair in both]).to(device)
-            for part in (0, 1)
-        )
+        self.x, self.y = (one.to(device) for one in whole_pairs(pairs, count))
 
     @torch.no_grad()
     def figures(self, network: SwinDiff) -> dict[str, float]:

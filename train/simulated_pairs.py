@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from photos.files import replacing
+from train.patches import noise_quantile
 from train.simulated_captures import SimulatedCaptures, turned
 
-__all__ = ["CropConfig", "PairedParts", "SimulatedPairs"]
+__all__ = ["CropConfig", "NoisyParts", "PairedParts", "SimulatedPairs", "whole_pairs"]
 
 
 @dataclass
@@ -114,6 +115,39 @@ class PairedParts(Dataset):
             "keep": torch.tensor([float(rng.random() >= self.dropout)]),
             "noise": torch.from_numpy(rng.standard_normal(self.prior_shape, dtype=np.float32)),
         }  # fmt: skip
+
+
+class NoisyParts(Dataset):
+    """Parts of pairs with the noise of a diffusion.
+
+    Item n holds `x` and `y` as of `PairedParts`, the values of x spread over the interval that an 8-bit code is;
+    `noise`, standard normal, (3, P, P); `quantile` of its level, as of `train.patches.training_sample`; and
+    `prior_noise`, standard normal for the prior to start from, (N, D).
+
+    Args:
+        parts: The parts.
+    """
+
+    def __init__(self, parts: PairedParts) -> None:
+        self.parts, self.config, self.batch = parts, parts.config, parts.batch
+
+    def __getitem__(self, sample: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.parts.seed, 3, sample])
+        item = self.parts[sample]
+        shape = tuple(item["x"].shape)
+        spread = (rng.random(shape, dtype=np.float32) - np.float32(0.5)) / np.float32(127.5)
+        return {
+            "x": item["x"] + torch.from_numpy(spread), "y": item["y"], "prior_noise": item["noise"],
+            "noise": torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)),
+            "quantile": noise_quantile(sample, self.batch, rng),
+        }  # fmt: skip
+
+
+def whole_pairs(pairs: SimulatedPairs, count: int) -> tuple[Tensor, Tensor]:
+    """The first pairs: sharp photos and captures in [-1, 1], (count, 3, S, S) each."""
+    both = [pairs.pair(number) for number in range(count)]
+    x, y = (torch.stack([_tensor(pair[part]) for pair in both]) for part in (0, 1))
+    return x, y
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -87,6 +87,8 @@ PEERS: dict[str, Maker] = {
 }
 """Makers of what our sampler is compared with."""
 
+_ALONE = ("latent_prior=off", "condition=off")
+
 METHODS: dict[str, Maker] = {
     **PEERS,
     "swin-diff": _lazy("ours", "swin_diff"),
@@ -95,8 +97,8 @@ METHODS: dict[str, Maker] = {
     "score-balanced": _lazy("ours", "score", preset="balanced"),
     "score-best": _lazy("ours", "score", preset="best"),
     "score-no-corrector": _lazy("ours", "score", overrides=("corrector=false",)),
-    "score-fast-alone": _lazy("ours", "score", preset="fast", overrides=("latent_prior=off",)),
-    "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=("latent_prior=off",)),
+    "score-fast-alone": _lazy("ours", "score", preset="fast", overrides=_ALONE),
+    "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=_ALONE),
 }
 """Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` has no latent prior."""
 

@@ -9,6 +9,7 @@ from omegaconf import MISSING, OmegaConf
 from evaluation.settings import BenchmarkConfig
 from samplers.config import ConfigError, load_config, write_config
 from samplers.settings import SamplerSettings
+from train.conditioning_config import ConditioningConfig
 from train.config import ScoreConfig
 from train.defocus_map_config import DefocusMapConfig
 from train.latent_prior_config import LatentPriorConfig
@@ -17,7 +18,7 @@ from train.sweep_plan import read_sweep
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCHEMAS = {
     "deblur": SamplerSettings, "score": ScoreConfig, "defocus_map": DefocusMapConfig, "benchmark": BenchmarkConfig,
-    "latent_prior": LatentPriorConfig,
+    "latent_prior": LatentPriorConfig, "conditioning": ConditioningConfig,
 }  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def test_what_swin_diff_would_ignore_is_refused(deblur, photo, out, saved_prior,
 
 def test_a_latent_prior_that_is_asked_for_must_be_there(deblur, photo, saved_pipeline):
     fails(deblur(photo, "--latent-prior", "on"), 2, "--latent-prior on", saved_pipeline, "without")
+    fails(deblur(photo, "condition=on"), 2, "condition=on", saved_pipeline, "without")
     assert deblur(photo, "--latent-prior", "off")[0] == 0
     fails(deblur(photo, "--method", "swin-diff", "--latent-prior", "on", settings=()), 2, "--method score")
 
