@@ -13,19 +13,15 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
-from torch.nn import functional as F
 
 from diffusion import SDE, ScoreDenoiser, ScoreNetwork
-from diffusion.latent_prior import LatentFiLM, ModulatedNetwork, SwinDiff
-from diffusion.precision import mixed_precision
+from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics import DISK, UNKNOWN, DefocusOperator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
-from restorers.swin_diff import SwinDiffRestorer
-from samplers.guidance import SecondEstimate
 from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
+from samplers.latent_guide import LatentGuide
 from samplers.map_estimators import estimate_map
-from samplers.memory import release_freed
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import TiledNetwork
@@ -179,10 +175,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             options["callback"] = callback
             return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
         _check_capture(image, radius_map)
-        if settings.latent_prior == "on" and self.latent_prior is None:
-            raise ValueError("latent_prior=on: expected a pipeline with a latent_prior, got one without")
-        if settings.condition == "on" and self.conditioning is None:
-            raise ValueError("condition=on: expected a pipeline with a conditioning, got one without")
+        guide = LatentGuide(self.latent_prior, self.conditioning, settings)
         settings.check(self.sde)
         generator = generator or torch.Generator().manual_seed(0)
         known = lens if isinstance(lens, Lens) else lens.assumed
@@ -199,9 +192,9 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         settings.check(self.sde, lens.light)
         operator = lens.operator(radius_map)
         y = 2 * image - 1
-        prior = self._prior(y, settings, generator)
-        network = TiledNetwork(self._conditioned(prior, settings), settings.tile, settings.precision)
-        second = self._regression(y, prior, operator, settings)
+        prior = guide.prior(y, generator)
+        network = TiledNetwork(guide.network(self.score_network, prior), settings.tile, settings.precision)
+        second = guide.second_estimate(y, prior, operator)
         std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         del std
@@ -228,41 +221,6 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         restored = torch.lerp(image, restored, radius.clamp(max=1))
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 
-    def _regresses(self, settings: SamplerSettings) -> bool:
-        return self.latent_prior is not None and settings.takes_second_estimate
-
-    def _conditions(self, settings: SamplerSettings) -> bool:
-        return self.conditioning is not None and settings.condition != "off"
-
-    def _prior(self, y: Tensor, settings: SamplerSettings, generator: torch.Generator) -> Tensor | None:
-        """Tokens of the latent prior of the capture in [-1, 1], once for all that use them; None where nothing does."""
-        if not (self._regresses(settings) or self._conditions(settings)):
-            return None
-        # Conditioning alone takes none of the sampler's noise: on or off, that is the same.
-        source = generator if self._regresses(settings) else _apart(generator)
-        return SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision).prior(y, source)
-
-    def _conditioned(self, prior: Tensor | None, settings: SamplerSettings) -> ScoreNetwork | ModulatedNetwork:
-        """The score network, told what the latent prior says where the settings ask for it."""
-        if not self._conditions(settings):
-            return self.score_network
-        with mixed_precision(self.conditioning, settings.precision):
-            return ModulatedNetwork(self.score_network, self.conditioning(prior))
-
-    def _regression(
-        self, y: Tensor, prior: Tensor | None, operator: DefocusOperator, settings: SamplerSettings
-    ) -> SecondEstimate | None:
-        """What the latent prior makes of the capture in [-1, 1], on the operator's canvas; None without one."""
-        if not self._regresses(settings):
-            return None
-        restorer = SwinDiffRestorer(self.latent_prior, settings.tile, settings.precision)
-        estimate = restorer.regress(y, prior=prior)
-        release_freed()
-        precision = 1 / (settings.latent_prior_variance * estimate.variance)
-        # Of the margin, which the capture has never seen, it says nothing.
-        precision = F.pad(precision, 4 * [operator.margin])
-        return SecondEstimate(operator.extend(estimate.x.clamp(-1, 1)), precision, settings.latent_prior_fade)
-
     def _restored_forms(
         self, image: object, radius_map: Tensor | None, confidence: Tensor | None, generator: object, output_type: str,
         **options: object,
@@ -280,13 +238,6 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             for capture, one in zip(captures, generators_for(generator, len(captures)), strict=True)
         ]
         return DeblurOutput(as_output([one.image for one in restorations], output_type), restorations)
-
-
-def _apart(generator: torch.Generator) -> torch.Generator:
-    """A generator that follows from the state of another, gives other numbers, and leaves it where it is."""
-    copy = torch.Generator(generator.device)
-    copy.set_state(generator.get_state())
-    return copy.manual_seed(int(torch.randint(2**62, (), generator=copy, device=generator.device)))
 
 
 def _unexplained_std(
