@@ -35,6 +35,11 @@ def test_details_of_a_sharp_photo_are_not_taken_for_noise(name):
     assert estimate_noise_std(photo[..., :300, :300]) < 0.01
 
 
+def test_noise_alone_is_found_exactly():
+    y = _captured(torch.full((1, 3, 512, 512), 0.5), 0.02)
+    assert estimate_noise_std(y) == pytest.approx(0.02, rel=0.04)
+
+
 def test_clipped_blocks_do_not_count():
     y = _captured(torch.full((1, 3, 256, 256), 0.5), 0.02)
     y[..., :200, :] = 1.0

@@ -8,7 +8,7 @@ import torch
 
 from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
 from diffusion.latent_prior import SwinDiff
-from optics import DISK, DefocusOperator
+from optics import DISK, DefocusOperator, Lens
 from samplers import DefocusDeblurPipeline, SamplerSettings
 
 FEW = dict(steps=3, corrector=False)
@@ -75,11 +75,13 @@ def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, ph
     with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
     confidence = torch.linspace(0, 1, 33).expand(1, 1, 24, 33)
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
-    settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=0.25)
+    # Of little weight in the guidance, so that the two differ.
+    settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=0.25, latent_prior_variance=1e8)
     sampled = with_prior(photo, **options, settings=settings).image
     mixed = with_prior(photo, **options, confidence=confidence, settings=settings).image
     trust = 0.75 * torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
     regression = (photo + 0.05).clamp(0, 1)
+    assert (sampled - regression).abs().mean() > 0.02
     torch.testing.assert_close(mixed, trust * sampled + (1 - trust) * regression, atol=2e-3, rtol=0)
 
 
@@ -115,6 +117,15 @@ def test_the_models_error_makes_the_capture_weigh_less(photo):
         # The prior's photo is 0 in [-1, 1] units: the less the capture weighs, the nearer the result.
         distances.append((result.image - 0.5).square().mean())
     assert distances[0] > distances[1] > distances[2]
+
+
+def test_the_doubt_of_a_lens_is_a_share_of_the_models_error(pipeline, photo):
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
+    half, whole, doubled = (
+        pipeline(photo, **options, lens=Lens(doubt=doubt), settings=SamplerSettings(**FEW, model_error=error)).image
+        for doubt, error in ((0.5, 0.4), (1.0, 0.2), (1.0, 0.4))
+    )
+    assert torch.equal(half, whole) and not torch.equal(half, doubled)
 
 
 def test_the_models_error_counts_as_noise(pipeline, photo):
