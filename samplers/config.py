@@ -45,7 +45,7 @@ def load_config(schema: type[Schema], file: str | Path | None = None, overrides:
         raise ConfigError(_explain(error, schema, file)) from None
     except ConfigError:
         raise
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from None
 
 
@@ -71,6 +71,9 @@ def _assign(config: DictConfig, assignment: str) -> DictConfig:
         if error.full_key or error.key:
             raise
         raise ConfigError(f"config key {key!r}: {str(error).splitlines()[0]}") from None
+    except TypeError as error:
+        # A table where there is to be a list, which OmegaConf finds no error of its own for.
+        raise ConfigError(f"config key {key!r}: {error}") from None
 
 
 def _read_yaml(file: Path) -> DictConfig:

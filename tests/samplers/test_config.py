@@ -142,3 +142,11 @@ def test_written_settings_read_back(tmp_path):
     write_config(config, tmp_path / "config.yaml")
     assert asdict(load_config(ScoreConfig, tmp_path / "config.yaml")) == asdict(config)
     assert list(tmp_path.iterdir()) == [tmp_path / "config.yaml"]
+
+
+def test_a_table_for_a_list_is_refused(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("trust: {a: b}\n")
+    for given in ((None, ["trust={a: b}"]), (file, [])):
+        with pytest.raises(ConfigError):
+            load_config(SamplerSettings, *given)

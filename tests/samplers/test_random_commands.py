@@ -62,17 +62,26 @@ def without_method(monkeypatch):
     """Valid commands end where the work would begin, with the result of doing nothing."""
     import torch
 
-    from samplers.pipeline import Restoration
+    from samplers.posterior_samples import SampledRestoration
 
     class Nothing:
+        def __init__(self, method):
+            self.count = getattr(method, "count", 2)
+
         def __call__(self, image, radius_map, callback=None, confidence=None):
-            return Restoration(image, *self.estimate_map(image), 0.01, 0)
+            restored = SampledRestoration(image, *self.estimate_map(image), 0.01, 0)
+            return restored.of([image] * self.count)
 
         def estimate_map(self, image):
             return torch.zeros(2, 1, 1, *image.shape[-2:]).unbind()
 
     made = samplers.deblur.make_method
-    monkeypatch.setattr(samplers.deblur, "make_method", lambda *given: (Nothing(), *made(*given)[1:]))
+
+    def make(*given):
+        method, *others = made(*given)
+        return Nothing(method), *others
+
+    monkeypatch.setattr(samplers.deblur, "make_method", make)
 
 
 def test_random_commands(without_method, saved_pipeline, codes, tmp_path, capfd, monkeypatch):
