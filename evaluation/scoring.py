@@ -93,8 +93,6 @@ class Scoring:
             capture: Its mask and border are heeded.
             reblurred: The picture blurred by the method's own map, for the whiteness of the residual.
         """
-        from evaluation.metrics import colour_shift
-
         mask, residual = capture.mask, None if reblurred is None else capture.y - reblurred
         image, reference, mask, residual, y = (
             None if part is None else _cut(part, capture.border)
@@ -104,21 +102,24 @@ class Scoring:
         if mask is not None and reference is not None:
             image = image.where(mask, reference)
             share = float(mask.float().mean())
-        values = {name: self._value(name, image, reference, residual, share) for name in self.metrics}
-        if "colour_shift" in self.metrics and "colour_shift" not in self.reasons:
-            values["colour_shift"] = colour_shift(whole, y)
+        values = {name: self._value(name, image, reference, residual, share, (whole, y)) for name in self.metrics}
         return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
 
     def _value(
-        self, name: str, image: Tensor, reference: Tensor | None, residual: Tensor | None, share: float
-    ) -> float | None:
+        self, name: str, image: Tensor, reference: Tensor | None, residual: Tensor | None, share: float,
+        change: tuple[Tensor, Tensor],
+    ) -> float | None:  # fmt: skip
         from evaluation import metrics
 
         if name == "sharpness":
             return metrics.sharpness(image)
         if name == "whiteness":
             return None if residual is None else metrics.residual_whiteness(residual)
-        if reference is None or share == 0 or name in self.reasons or name == "colour_shift":
+        if name in self.reasons:
+            return None
+        if name == "colour_shift":
+            return metrics.colour_shift(*change)
+        if reference is None or share == 0:
             return None
         if name in self._deep:
             return self._deep[name](image, reference)

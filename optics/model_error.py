@@ -82,9 +82,10 @@ def _local_mean(values: Tensor) -> Tensor:
 
 def _local_range(values: Tensor) -> Tensor:
     """Largest less smallest value nearby: (1, 1, H, W)."""
-    largest, smallest = (
-        sign * F.max_pool2d(F.max_pool2d(sign * values, (_NEARBY, 1), 1, (_NEARBY // 2, 0)), (1, _NEARBY), 1,
-                            (0, _NEARBY // 2))
-        for sign in (1, -1)
-    )  # fmt: skip
-    return largest - smallest
+    return _local_maximum(values) + _local_maximum(-values)
+
+
+def _local_maximum(values: Tensor) -> Tensor:
+    """Largest value nearby, along columns and then along rows: (1, 1, H, W)."""
+    in_columns = F.max_pool2d(values, (_NEARBY, 1), 1, (_NEARBY // 2, 0))
+    return F.max_pool2d(in_columns, (1, _NEARBY), 1, (0, _NEARBY // 2))

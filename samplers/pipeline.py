@@ -243,7 +243,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
 def _unexplained_std(
     image: Tensor, operator: DefocusOperator, noise_std: float, settings: SamplerSettings, doubt: float
 ) -> Tensor:
-    """Standard deviation of noise and error of the model, [0, 1] units: a number or of shape (1, 3, H, W)."""
+    """Standard deviation of noise and error of the model, [0, 1] units: a number or of shape (1, 1 or 3, H, W)."""
     variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise) ** 2)
     if settings.model_error:
         error = model_error_std(image, operator.radius_map.to(image), doubt * settings.model_error)
