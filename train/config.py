@@ -41,22 +41,26 @@ class NetworkConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW and its schedule; every count is in optimizer steps, whatever the number of processes.
+    """The optimizer and its schedule; every count is in optimizer steps, whatever the number of processes.
 
     Attributes:
+        optimizer: `muon`, see `train.optimizer`, or `adamw`.
         batch: Patches of one optimizer step, over all processes and accumulation steps.
         accumulate: Forward-backward passes per optimizer step.
         steps: Length of the run.
         lr: Learning rate between warm-up and decay.
+        betas: Of AdamW, also for what Muon leaves to it.
+        weight_decay: Decoupled from the gradient.
         warmup: Steps of linear warm-up.
         decay: Final part of the run, as a fraction, over which the rate falls linearly to zero.
         clip: Largest norm of the gradient.
     """
 
+    optimizer: str = "muon"
     batch: int = 16
     accumulate: int = changeable(1)
     steps: int = 20000
-    lr: float = 5e-4
+    lr: float = 2e-3
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
     weight_decay: float = 1e-3
     warmup: int = 300
@@ -64,6 +68,7 @@ class OptimConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
+        _require(self.optimizer in ("muon", "adamw"), "optim.optimizer", "muon or adamw", self.optimizer)
         _require(self.batch >= 1, "optim.batch", "at least 1", self.batch)
         _require(self.accumulate >= 1, "optim.accumulate", "at least 1", self.accumulate)
         _require(

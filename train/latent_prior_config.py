@@ -73,7 +73,7 @@ class LatentPriorConfig:
     crops: CropConfig = field(default_factory=CropConfig)
     simulation: SimulationConfig = field(default_factory=lambda: SimulationConfig(buried=0.0))
     network: LatentPriorNetworkConfig = field(default_factory=LatentPriorNetworkConfig)
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(batch=8, lr=8e-4))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(optimizer="adamw", batch=8, lr=8e-4))
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(samples=6))
     pairs: str | None = None

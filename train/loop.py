@@ -19,6 +19,7 @@ from samplers.config import ConfigError, write_config
 from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
 from train.changes import changed_settings
 from train.config import OptimConfig, TrainingConfig
+from train.optimizer import optimizer_for
 from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
@@ -115,9 +116,7 @@ class TrainingLoop:
             The objective as it is to be called: under data parallelism gradients are averaged by its forward.
         """
         config, optim, accelerator = self.config, self.config.optim, self.accelerator
-        optimizer = torch.optim.AdamW(
-            objective.parameters(), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
-        )
+        optimizer = optimizer_for(objective.parameters(), optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, optim))
         self.network = network
         self._objective, self._optimizer, self._schedule = accelerator.prepare(objective, optimizer, schedule)

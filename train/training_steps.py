@@ -20,6 +20,7 @@ from diffusion import DenoisingScoreMatching, ScoreNetwork, Uncertainty, denoisi
 from train.averaging import PowerAverages
 from train.config import ScoreConfig
 from train.loss_by_noise import LossByNoise
+from train.optimizer import optimizer_for
 
 __all__ = ["convolution_pass", "our_step", "plain_step", "step_flops"]
 
@@ -40,10 +41,7 @@ def our_step(config: ScoreConfig, accelerator: Accelerator) -> tuple[Step, nn.Mo
     weighting = weighting_of(config.objective, config.noise, config.network.sigma_data)
     learned = Uncertainty() if config.objective.weighting == "uncertainty" else None
     objective = DenoisingScoreMatching(network, weighting, learned)
-    optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=config.optim.lr, betas=tuple(config.optim.betas),
-        weight_decay=config.optim.weight_decay,
-    )  # fmt: skip
+    optimizer = optimizer_for(objective.parameters(), config.optim)
     if config.run.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     if config.run.compile:
