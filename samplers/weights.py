@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diffusion import ScoreNetwork
     from diffusion.latent_prior import LatentFiLM, SwinDiff
     from optics.defocus_map.network import DefocusMapNetwork
 
 __all__ = [
     "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_conditioning", "load_defocus_map", "load_latent_prior",
-    "quiet_diffusers", "weights_folder",
+    "load_score_network", "quiet_diffusers", "weights_folder",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,23 @@ def checked_folder(name: str | Path) -> Path:
     _check_sums(folder)
     _check_components(folder, index)
     return folder
+
+
+def load_score_network(name: str | Path) -> "ScoreNetwork":
+    """The score network of a folder of weights, which may lack the other parts of a pipeline.
+
+    Args:
+        name: The folder that holds `score_network/`, see `weights_folder`.
+
+    Returns:
+        The network in single precision.
+
+    Raises:
+        WeightsError: If there is none, or anything of it is missing, damaged, unknown or of another architecture.
+    """
+    from diffusion import ScoreNetwork
+
+    return _load_part(name, "score_network", ScoreNetwork, "score network")
 
 
 def load_defocus_map(name: str | Path) -> "DefocusMapNetwork":

@@ -1,0 +1,167 @@
+"""Measures score networks as denoisers of Gaussian noise, which is what they are trained for.
+
+    python evaluation/denoising.py PHOTOS -o DIR --weights small,base [--levels 15,30,50]
+
+Every photo of the folder, in 8-bit sRGB, gets white Gaussian noise of each level, which is not clipped; the network
+is told the level and sees the whole photo; its estimate is clipped and rounded to 8 bits. That is the protocol of
+FFDNet and DRUNet for colour. PSNR is over pixels and channels, means are over photos, with 95 % bootstrap intervals.
+The noise depends on seed, photo and level alone: all networks see the same.
+Results are DIR/denoising.json and DIR/denoising.md; the table is printed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffusion import ScoreNetwork
+
+SCHEMA = 1
+PROTOCOL = (
+    "white Gaussian noise on 8-bit sRGB values, not clipped; estimate clipped and rounded to 8 bits; PSNR over RGB, "
+    "whole photos"
+)
+SCORE_TENSORS = "score_network/diffusion_pytorch_model.safetensors"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and measures; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="evaluation/denoising.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folder", type=Path, metavar="PHOTOS", help="folder of sharp photos, searched recursively")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results, replacing older")
+    add("--weights", required=True, metavar="A,B", help="folders that hold a score_network/")
+    add("--levels", default="15,30,50", metavar="A,B", help="standard deviations of the noise, of 255 (15,30,50)")
+    add("--count", type=int, metavar="N", help="photos, the first by name (default: all)")
+    add("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
+    arguments = parser.parse_args(argv)
+    if arguments.count is not None and arguments.count < 1:
+        parser.error(f"--count: expected at least 1, got {arguments.count}")
+    if arguments.seed < 0:
+        parser.error(f"--seed: expected 0 or more, got {arguments.seed}")
+    try:
+        levels = [float(text) for text in arguments.levels.split(",")]
+        if not all(0 < level < 1000 for level in levels):
+            raise ValueError
+    except ValueError:
+        parser.error(f"--levels: expected numbers above 0, such as 15,30,50, got {arguments.levels}")
+    # Only now the slow imports: --help and usage errors answer at once.
+    from photos import PhotoError
+
+    try:
+        results = _measure(arguments, levels)
+    except (PhotoError, ValueError, OSError) as error:
+        print(f"evaluation/denoising.py: {error}", file=sys.stderr)
+        return 1
+    print(table(results))
+    return 0
+
+
+def table(results: dict) -> str:
+    """Markdown of results: a row for each network, a column for each noise level.
+
+    Args:
+        results: As written to `denoising.json`.
+    """
+    levels = results["settings"]["levels"]
+    lines = [
+        f"PSNR in dB of {results['settings']['photos']} photos, means with 95 % bootstrap intervals, by the standard "
+        "deviation of the noise, of 255.", "",
+        f"| network | parameters | {' | '.join(f'{level:g}' for level in levels)} | s a photo |",
+        f"|---|---|{'---|' * len(levels)}---|",
+    ]  # fmt: skip
+    for network in results["networks"]:
+        entries = [entry for entry in results["summary"] if entry["weights"] == network["weights"]]
+        cells = [f"{e['mean']:.2f} [{e['interval_95'][0]:.2f}, {e['interval_95'][1]:.2f}]" for e in entries]
+        seconds = sum(entry["seconds"] for entry in entries) / len(entries)
+        lines.append(
+            f"| {network['weights']} | {network['parameters']:,} | {' | '.join(cells)} | {seconds:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def denoise(network: "ScoreNetwork", y: "Tensor", noise_std: float) -> "Tensor":
+    """What a score network makes of a noisy photo, rounded to 8 bits.
+
+    Args:
+        network: Estimates E[x_0 | x_0 + sigma z] of photos in [-1, 1].
+        y: Photo with noise, black 0 and white 1, not clipped, shape (1, 3, H, W).
+        noise_std: Standard deviation of the noise, of full range.
+
+    Returns:
+        In [0, 1], shape (1, 3, H, W).
+    """
+    import torch
+
+    with torch.no_grad():
+        x = network(2 * y - 1, torch.tensor(2 * noise_std))
+    return (((x + 1) / 2).clamp(0, 1) * 255).round() / 255
+
+
+def _measure(arguments: argparse.Namespace, levels: list[float]) -> dict:
+    import numpy as np
+    import torch
+
+    from evaluation.metrics import bootstrap_interval, psnr
+    from evaluation.provenance import provenance
+    from photos import find_photos, read
+    from photos.files import replacing
+    from samplers.weights import load_score_network, weights_folder
+
+    networks = {name: load_score_network(name) for name in arguments.weights.split(",")}
+    files = find_photos(arguments.folder)[: arguments.count]
+    rows = []
+    for index, file in enumerate(files):
+        # Of photos of more bits what 8 bits hold.
+        pixels = np.rint(read(file).pixels * 255).astype(np.float32) / np.float32(255)
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        for order, level in enumerate(levels):
+            noise = np.random.default_rng([arguments.seed, index, order]).standard_normal(x.shape, dtype=np.float32)
+            y = x + level / 255 * torch.from_numpy(noise)
+            for name, network in networks.items():
+                start = time.perf_counter()
+                restored = denoise(network, y, level / 255)
+                seconds = time.perf_counter() - start
+                row = {"photo": file.name, "level": level, "weights": name, "psnr": psnr(restored, x)}
+                rows.append({**row, "seconds": seconds})
+        print(file.name, file=sys.stderr)
+    summary = []
+    for name in networks:
+        for level in levels:
+            values, seconds = zip(
+                *((row["psnr"], row["seconds"]) for row in rows if (row["weights"], row["level"]) == (name, level)),
+                strict=True,
+            )
+            means = {"mean": float(np.mean(values)), "seconds": float(np.mean(seconds))}
+            summary.append({"weights": name, "level": level, **means, "interval_95": bootstrap_interval(values)})
+    found = provenance(None, torch.device("cpu"))
+    del found["weights_sha256"]
+    about = [
+        {
+            "weights": name, "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "sha256": provenance(weights_folder(name), torch.device("cpu"))["weights_sha256"][SCORE_TENSORS],
+        } for name, network in networks.items()
+    ]  # fmt: skip
+    results = {
+        "schema_version": SCHEMA, "protocol": PROTOCOL,
+        "settings": {
+            "folder": str(arguments.folder), "photos": len(files), "levels": levels, "seed": arguments.seed,
+        }, **found, "networks": about, "summary": summary, "rows": rows,
+    }  # fmt: skip
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for kind, text in (("json", json.dumps(results, indent=1)), ("md", table(results))):
+        with replacing(arguments.output / f"denoising.{kind}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())
