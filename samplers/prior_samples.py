@@ -1,0 +1,196 @@
+"""Draws photos from the prior alone, without a capture, to see what a score network believes.
+
+    python samplers/prior_samples.py -o FILE.png [PHOTO ...] [--weights DIR]
+
+FILE.png is a table of pictures. A row is an SDE with a sampler: VE or VP, by the predictor-corrector sampler or by the
+probability-flow ODE (DPM-Solver++ of order 3), all of the same number of evaluations. Its first columns are drawn
+from noise of the largest level that the network knows, where photos are nearly forgotten; then, for each PHOTO, what
+is drawn from its low frequencies: the photo out of focus by --blur pixels, with noise of the level --sigma-photo,
+which buries what the blur left of the details. Above these stand the photo and its low frequencies.
+A network of small reach that was trained on patches knows textures, edges and colours, and no whole scenes.
+
+exit codes:
+  0  the table is written
+  2  the command line or the weights cannot be used
+  3  a photo cannot be read, or the table cannot be written or exists already (see --overwrite)
+  5  a sampler's result is not finite
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# What is slow to import is imported where it is used: --help and usage errors answer at once.
+from samplers.command_line import Parser, radius, seed
+from samplers.exit_codes import FILE, NOT_FINITE, USAGE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffusion import SDE, ScoreNetwork
+
+ROWS = (("ve", "predictor-corrector"), ("ve", "ode"), ("vp", "predictor-corrector"), ("vp", "ode"))
+_GAP, _MARGIN = 4, 190  # pixels: between pictures, and for the names of the rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and writes the table; returns the exit code."""
+    arguments = _parsed(argv)
+
+    import torch
+
+    from diffusion import VESDE, VPSDE
+    from photos import PhotoError
+    from samplers.weights import WeightsError, load_score_network
+
+    if arguments.output.exists() and not arguments.overwrite:
+        return _report(f"{arguments.output}: expected no such file yet, got one (--overwrite replaces it)", FILE)
+    try:
+        network = load_score_network(arguments.weights)
+        photos = [_middle(file, arguments.side) for file in arguments.photos]
+        blurred = [_blurred(x, arguments.blur) for x in photos]
+        rows = [[None] * arguments.count + starts for starts in (photos, blurred)]
+        for sde, solver in ROWS:
+            generator = torch.Generator().manual_seed(arguments.seed)
+            options = (network, VESDE() if sde == "ve" else VPSDE(), solver, arguments.steps)
+            grey = [torch.zeros(3, arguments.side, arguments.side)] * arguments.count
+            starts = [(grey, arguments.sigma_noise), (blurred, arguments.sigma_photo)]
+            rows.append([
+                x for pictures, sigma in starts if pictures
+                for x in draw(*options, torch.stack(pictures), sigma, generator)
+            ])  # fmt: skip
+        _write(arguments.output, rows if photos else rows[2:], bool(photos))
+    except WeightsError as error:
+        return _report(error, USAGE)
+    except FloatingPointError as error:
+        return _report(error, NOT_FINITE)
+    except (PhotoError, OSError) as error:
+        return _report(error, FILE)
+    print(arguments.output)
+    return 0
+
+
+def draw(
+    network: "ScoreNetwork", sde: "SDE", solver: str, evaluations: int, x: "Tensor", sigma: float, generator: object
+) -> "Tensor":
+    """Draws photos from the prior given what noise has left of other photos.
+
+    Args:
+        network: Estimates E[x_0 | x_0 + sigma z].
+        sde: The diffusion whose reverse is integrated; it begins where its noise has the level sigma.
+        solver: `predictor-corrector`, half of whose evaluations are corrections, or `ode`.
+        evaluations: Network evaluations, odd and at least 5.
+        x: Photos in [-1, 1] that are noised at the start, shape (B, 3, H, W); zeros know nothing.
+        sigma: Noise level of the start, VE units.
+        generator: Source of all noise.
+
+    Returns:
+        Photos in [-1, 1], shape (B, 3, H, W).
+
+    Raises:
+        FloatingPointError: If a value is undefined or infinite.
+    """
+    import torch
+
+    from diffusion import ScoreDenoiser
+    from samplers.correctors import LangevinCorrector
+    from samplers.grids import karras_grid
+    from samplers.ode_solvers import DPMSolver
+    from samplers.predictor_corrector import PredictorCorrectorSampler, start_state
+
+    if solver == "ode":
+        sampler = DPMSolver(karras_grid(sigma, 0.01, evaluations), order=3)
+    else:
+        levels = karras_grid(sigma, 0.01, (evaluations + 1) // 2)
+        sampler = PredictorCorrectorSampler(levels, corrector=LangevinCorrector())
+    with torch.no_grad():
+        start = start_state(sde, x, sampler.sigmas[0], generator)
+        return sampler(ScoreDenoiser(network, sde), start, generator=generator).clamp(-1, 1)
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="prior_samples.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    add = parser.add_argument
+    add("photos", nargs="*", type=Path, metavar="PHOTO", help="photos whose low frequencies are started from")
+    add("-o", "--output", type=Path, required=True, metavar="FILE.png", help="the table to write")
+    add("--weights", default="weights/small", metavar="DIR", help="folder with a score_network/ (weights/small)")
+    add("--count", type=int, default=4, metavar="N", help="columns that are drawn from noise (default: 4)")
+    add("--side", type=int, default=128, metavar="N", help="side of a picture in pixels (default: 128)")
+    add("--steps", type=int, default=79, metavar="N", help="network evaluations, odd (default: 79)")
+    add("--sigma-noise", type=float, default=3.0, metavar="S", help="noise level where noise is the start (default: 3)")
+    add("--sigma-photo", type=float, default=0.4, metavar="S", help="noise level on PHOTOs (default: 0.4)")
+    add("--blur", type=radius, default=4.0, metavar="R", help="defocus of PHOTOs in pixels (default: 4)")
+    add("--seed", type=seed, default=0, metavar="N", help="of all noise (default: 0)")
+    add("--overwrite", action="store_true", help="replace an older table")
+    arguments = parser.parse_args(argv)
+    least = {"count": 0, "side": 16, "steps": 5}
+    for name, bound in least.items():
+        if getattr(arguments, name) < bound:
+            parser.error(f"--{name}: expected at least {bound}, got {getattr(arguments, name)}")
+    if arguments.steps % 2 == 0:
+        parser.error(f"--steps: expected an odd number, so that steps and corrections pair up, got {arguments.steps}")
+    for name in ("sigma_noise", "sigma_photo"):
+        if not 0.01 < getattr(arguments, name) <= 3:
+            option = f"--{name.replace('_', '-')}"
+            parser.error(f"{option}: expected a level above 0.01 and up to 3, got {getattr(arguments, name):g}")
+    if arguments.count == 0 and not arguments.photos:
+        parser.error("--count: expected at least 1 where no PHOTO is given, got 0")
+    return arguments
+
+
+def _middle(file: Path, side: int) -> "Tensor":
+    """The square in the middle of a photo, in [-1, 1], shape (3, side, side)."""
+    import torch
+
+    from photos import PhotoError, read
+
+    pixels = read(file).pixels
+    if min(pixels.shape[:2]) < side:
+        height, width = pixels.shape[:2]
+        raise PhotoError(f"{file}: expected a photo of at least {side} x {side} pixels, got {width} x {height}")
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return 2 * torch.from_numpy(pixels[top : top + side, left : left + side].copy()).permute(2, 0, 1) - 1
+
+
+def _blurred(x: "Tensor", radius: float) -> "Tensor":
+    import torch
+
+    from optics import DefocusOperator
+
+    operator = DefocusOperator(torch.full((1, 1, *x.shape[1:]), radius))
+    return operator(operator.extend(x[None]))[0]
+
+
+def _write(file: Path, rows: list[list["Tensor | None"]], with_photos: bool) -> None:
+    from PIL import Image, ImageDraw, ImageFont
+
+    from photos.files import replacing
+
+    side = rows[-1][0].shape[-1]
+    cell = side + _GAP
+    sheet = Image.new("RGB", (_MARGIN + cell * len(rows[0]), cell * len(rows)), "white")
+    text, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    names = ["photo", "its low frequencies"] if with_photos else []
+    names += [f"{sde.upper()}, {'ODE' if solver == 'ode' else solver}" for sde, solver in ROWS]
+    for row, (name, pictures) in enumerate(zip(names, rows, strict=True)):
+        text.text((6, row * cell + side // 2), name, "black", font, anchor="lm")
+        for column, x in enumerate(pictures):
+            if x is None:
+                continue
+            pixels = ((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            sheet.paste(Image.fromarray(pixels), (_MARGIN + column * cell, row * cell))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        sheet.save(temporary, "PNG", optimize=True)
+
+
+def _report(error: object, code: int) -> int:
+    print(f"prior_samples.py: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
