@@ -1,4 +1,4 @@
-"""The optimizer of every training: Muon for matrices, AdamW for all else.
+"""The optimizer of a training: Muon for convolutions, AdamW for all else.
 
 Muon follows the momentum of a matrix's gradient with all its singular values brought near 1, so that directions which
 the loss says little about are learnt as fast as those it shouts about:
@@ -33,9 +33,11 @@ def optimizer_for(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> tor
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for weights of convolutions and linear layers whose sides are all 16 or more, AdamW for the others.
+    """Muon for weights of convolutions that are wide as matrices, 16 or more either way, AdamW for the others.
 
-    A narrow matrix, as where pictures enter and leave a network, has too few directions to be made equal.
+    A narrow matrix, as where pictures leave a network, has too few directions to be made equal. A linear layer of an
+    embedding sees one vector for each sample: its gradient has no more directions than the batch has samples, and what
+    would be made equal to them is rounding.
 
     Args:
         parameters: All that learns.
@@ -111,15 +113,14 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def _is_wide(parameter: Tensor) -> bool:
-    return parameter.dim() >= 2 and min(len(parameter), parameter[0].numel()) >= _LEAST_SIDE
+    return parameter.dim() == 4 and min(len(parameter), parameter[0].numel()) >= _LEAST_SIDE
 
 
 def _matrix(values: Tensor, like: Tensor | None = None) -> Tensor:
-    """Values as a matrix of their first dimension: a view of weights, whatever their memory format.
+    """Values of shape (O, I, h, w) as a matrix (O, I h w): a view of weights, whatever their memory format.
 
-    The order of the columns is that of the memory of `like`, the values themselves if None.
+    The order of the columns is that of the memory of `like`, of the values themselves if None.
     """
-    like = values if like is None else like
-    channels_last = values.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    channels_last = (values if like is None else like).is_contiguous(memory_format=torch.channels_last)
     ordered = values.permute(0, 2, 3, 1) if channels_last else values
-    return ordered.reshape(len(values), -1) if values is not like else ordered.view(len(values), -1)
+    return ordered.view(len(values), -1) if like is None else ordered.reshape(len(values), -1)

@@ -49,7 +49,7 @@ def test_another_length_is_another_average(run, tmp_path, capsys):
     assert "its profile is met to" in capsys.readouterr().out
     heads = [load_file(f / "score_network" / "diffusion_pytorch_model.safetensors")["head.weight"] for f in folders]
     assert not torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
-    assert json.loads((folders[0] / "score_network" / "config.json").read_text())["channels"] == [8, 8]
+    assert json.loads((folders[0] / "score_network" / "config.json").read_text())["channels"] == [16, 8]
 
 
 @pytest.mark.parametrize(

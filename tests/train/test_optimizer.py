@@ -27,8 +27,8 @@ def test_a_step_goes_equally_far_in_every_singular_direction():
     u, _ = torch.linalg.qr(torch.randn(24, 24, generator=generator))
     v, _ = torch.linalg.qr(torch.randn(40, 24, generator=generator))
     gradient = u @ torch.diag(torch.logspace(0, -1.5, 24)) @ v.T
-    (step,) = _step_by([torch.zeros(24, 40)], [gradient])
-    along = u.T @ step @ v / (-0.1 * 0.2 * 40**0.5)
+    (step,) = _step_by([torch.zeros(24, 10, 2, 2)], [gradient.reshape(24, 10, 2, 2)])
+    along = u.T @ step.flatten(1) @ v / (-0.1 * 0.2 * 40**0.5)
     # Newton-Schulz brings singular values near 1, not onto it; a plain gradient's would spread by a factor of 30.
     assert along.diagonal().min() > 0.6 and along.diagonal().max() < 1.3
     assert (along - along.diagonal().diag()).abs().max() < 0.05
@@ -36,45 +36,44 @@ def test_a_step_goes_equally_far_in_every_singular_direction():
     assert step.square().mean().sqrt() == pytest.approx(0.1 * 0.2 * (24 / 24) ** 0.5, rel=0.3)
 
 
-def test_a_convolution_is_its_matrix_in_either_memory_format():
+def test_the_memory_format_of_a_convolution_does_not_matter():
     generator = torch.Generator().manual_seed(1)
     weight, gradient = (torch.randn(16, 20, 3, 3, generator=generator) for _ in range(2))
-    (matrix,) = _step_by([weight.flatten(1)], [gradient.flatten(1)])
-    for form in (torch.contiguous_format, torch.channels_last):
-        (step,) = _step_by([weight.to(memory_format=form)], [gradient.to(memory_format=form)])
-        # The products are in bfloat16, whose rounding depends on the order.
-        assert (step.flatten(1) - matrix).norm() < 0.02 * matrix.norm()
+    forms = torch.contiguous_format, torch.channels_last
+    plain, last = (_step_by([weight.to(memory_format=form)], [gradient])[0] for form in forms)
+    # The products are in bfloat16, whose rounding depends on the order.
+    assert (last - plain).norm() < 0.02 * plain.norm()
 
 
 def test_momentum_carries_on():
-    weight = nn.Parameter(torch.zeros(16, 16))
+    weight = nn.Parameter(torch.zeros(16, 16, 1, 1))
     optimizer = _optimizer([weight])
-    weight.grad = torch.eye(16)
+    weight.grad = torch.eye(16)[:, :, None, None]
     optimizer.step()
     before = weight.detach().clone()
-    weight.grad = torch.zeros(16, 16)
+    weight.grad = torch.zeros(16, 16, 1, 1)
     optimizer.step()
-    assert (weight.detach() - before).diagonal().max() < -0.1 * 0.2 * 4 * 0.6
+    assert (weight.detach() - before)[..., 0, 0].diagonal().max() < -0.1 * 0.2 * 4 * 0.6
 
 
-def test_what_is_no_wide_matrix_is_left_to_adamw():
+def test_what_is_no_wide_convolution_is_left_to_adamw():
     generator = torch.Generator().manual_seed(2)
-    shapes = [(12, 48, 3, 3), (64, 12), (30,), ()]
+    shapes = [(12, 48, 3, 3), (64, 32), (30,), ()]
     weights, gradients = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
     theirs = [nn.Parameter(weight.clone()) for weight in weights]
     adamw = torch.optim.AdamW(theirs, lr=0.1, betas=(0.9, 0.99), weight_decay=0.02)
     for parameter, gradient in zip(theirs, gradients, strict=True):
         parameter.grad = gradient
     adamw.step()
-    wide = torch.randn(16, 16, generator=generator)
+    wide = torch.randn(16, 16, 1, 1, generator=generator)
     steps = _step_by([wide, *weights], [wide, *gradients], weight_decay=0.02)
     for step, weight, parameter in zip(steps[1:], weights, theirs, strict=True):
         assert torch.equal(weight + step, weight + (parameter.detach() - weight))
 
 
 def test_weights_decay_without_gradient_of_the_loss():
-    weight = torch.full((16, 16), 2.0)
-    (step,) = _step_by([weight], [torch.zeros(16, 16)], lr=0.1, weight_decay=0.5)
+    weight = torch.full((16, 16, 3, 3), 2.0)
+    (step,) = _step_by([weight], [torch.zeros(16, 16, 3, 3)], lr=0.1, weight_decay=0.5)
     assert torch.allclose(step, -0.1 * 0.5 * weight)
 
 

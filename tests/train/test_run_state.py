@@ -127,13 +127,14 @@ def test_changed_settings_are_named_and_refused(whole, run, photos, capsys):
 
 def test_settings_of_older_and_newer_versions_are_compared(run, photos, capsys):
     text = (run / "config.yaml").read_text()
-    # Once there was no learning rate, or its default; and what there was is unknown now.
-    (run / "config.yaml").write_text(text.replace("  lr: 0.0005\n", ""))
+    # Once there was no weight decay, or its default; and what there was is unknown now.
+    (run / "config.yaml").write_text(text.replace("  weight_decay: 0.001\n", ""))
     assert score.main(settings(photos, run)) == 0
-    (run / "config.yaml").write_text(text.replace("  lr: 0.0005\n", "  momentum: 0.8\n"))
-    assert score.main(settings(photos, run, "optim.lr=0.001")) == 2
+    (run / "config.yaml").write_text(text.replace("  weight_decay: 0.001\n", "  momentum: 0.8\n"))
+    assert score.main(settings(photos, run, "optim.weight_decay=0.01")) == 2
     message = capsys.readouterr().err
-    assert "optim.lr was 0.0005 and is now 0.001" in message and "optim.momentum was 0.8 and is unknown now" in message
+    assert "optim.weight_decay was 0.001 and is now 0.01" in message
+    assert "optim.momentum was 0.8 and is unknown now" in message
     (run / "config.yaml").write_text("a: [")
     assert score.main(settings(photos, run)) == 1
     assert "config.yaml: expected the settings of the run in YAML" in capsys.readouterr().err

@@ -42,6 +42,16 @@ def test_a_resumed_run_is_bitwise_the_whole_run(whole, photos, tmp_path, step, c
     assert_same_run(run, whole)
 
 
+def test_a_run_by_muon_resumes_bitwise(whole, photos, tmp_path):
+    command = ("optim.optimizer=muon",)
+    assert score.main(settings(photos, tmp_path / "muon", *command)) == 0
+    rewind(tmp_path / "muon", tmp_path / "resumed", 6)
+    assert score.main(settings(photos, tmp_path / "resumed", *command)) == 0
+    assert_same_run(tmp_path / "muon", tmp_path / "resumed")
+    ours, theirs = weights(tmp_path / "muon", 8), weights(whole, 8)
+    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs if name.startswith("weights"))
+
+
 def test_accumulated_run_resumes_bitwise_and_equals_one_pass(whole, photos, tmp_path):
     folder = tmp_path / "accumulated"
     command = settings(photos, folder, "optim.accumulate=2")
@@ -203,7 +213,7 @@ def test_checkpoint_of_another_network_is_refused(whole, photos, tmp_path, capsy
     shutil.copytree(whole, run)
     before = (run / "config.yaml").read_text()
     assert score.main(settings(photos, run, "network.channels=[8,12]")) == 2
-    assert "network.channels was [8, 8] and is now [8, 12]" in capsys.readouterr().err
+    assert "network.channels was [16, 8] and is now [8, 12]" in capsys.readouterr().err
     assert (run / "config.yaml").read_text() == before
 
 
