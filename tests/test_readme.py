@@ -27,7 +27,10 @@ PAGES += sorted((PROJECT / "docs").glob("*.md"))
 SCHEMAS = {
     "samplers/deblur.py": SamplerSettings, "train/score.py": ScoreConfig, "evaluation/benchmark.py": BenchmarkConfig,
 }  # fmt: skip
-SCRIPTS = (*SCHEMAS, "samplers/demo.py", "evaluation/compare.py", "evaluation/check_set.py")
+SCRIPTS = (
+    *SCHEMAS, "samplers/demo.py", "samplers/prior_samples.py", "evaluation/compare.py", "evaluation/check_set.py",
+    "evaluation/denoising.py",
+)  # fmt: skip
 
 
 def _name(page):

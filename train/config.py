@@ -168,6 +168,8 @@ class ScoreConfig:
     Attributes:
         init: A saved pipeline, or its folder `score_network`, whose weights the run starts from: the same network is
             fine-tuned; one that had fewer residual blocks is grown without changing what it computes.
+        pipeline: A saved pipeline that the export completes with the network: its network for the map and its latent
+            prior are taken over; null exports the score network alone.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -178,3 +180,4 @@ class ScoreConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    pipeline: str | None = changeable(None)

@@ -19,9 +19,23 @@ __all__ = [
 Network = ScoreNetwork | DefocusMapNetwork | SwinDiff | LatentFiLM
 
 
-def export_pipeline(network: ScoreNetwork, folder: Path) -> None:
-    """Writes the network in half precision, its SDE and SHA256SUMS as a pipeline folder; replaces an older export."""
-    _write(DefocusDeblurPipeline(score_network=_half(network), sde=VESDE()), folder)
+def export_pipeline(network: ScoreNetwork, folder: Path, pipeline: str | None = None) -> None:
+    """Writes a score network in half precision, its SDE and SHA256SUMS as a pipeline; replaces an older export.
+
+    Args:
+        network: The network.
+        folder: Where.
+        pipeline: Folder of a saved pipeline whose other parts are taken over, but for a conditioning, which belongs to
+            its own score network.
+
+    Raises:
+        WeightsError: If the pipeline cannot be used.
+    """
+    if pipeline is None:
+        _write(DefocusDeblurPipeline(score_network=_half(network), sde=VESDE()), folder)
+        return
+    saved = DefocusDeblurPipeline.from_pretrained(pipeline)
+    _write(_completed(saved, score_network=network, conditioning=None), folder)
 
 
 def export_defocus_map(network: DefocusMapNetwork, folder: Path, pipeline: str | None = None) -> None:
@@ -95,11 +109,12 @@ def _export_part(part: str, network: Network, folder: Path, pipeline: str | None
     _write(_completed(saved, **{part: network}), folder)
 
 
-def _completed(saved: DefocusDeblurPipeline, **parts: Network) -> DefocusDeblurPipeline:
-    """A saved pipeline with other optional parts, in half precision."""
-    kept = {name: getattr(saved, name) for name in DefocusDeblurPipeline._optional_components} | parts
+def _completed(saved: DefocusDeblurPipeline, **parts: Network | None) -> DefocusDeblurPipeline:
+    """A saved pipeline with other networks, None for none, in half precision."""
+    names = ("score_network", *DefocusDeblurPipeline._optional_components)
+    kept = {name: getattr(saved, name) for name in names} | parts
     halves = {name: _half(network) for name, network in kept.items() if network is not None}
-    return DefocusDeblurPipeline(_half(saved.score_network), saved.sde, **halves)
+    return DefocusDeblurPipeline(sde=saved.sde, **halves)
 
 
 def _half(network: Network) -> Network:

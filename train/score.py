@@ -5,8 +5,8 @@
 Settings are those of `train/config.py`: a YAML file of differences and any number of key=value
 overrides. Run the same command again to resume, with the same settings: how often things are written may
 change, what is trained only with --allow-changes. When the run is complete, `run.dir/export` holds the
-averaged weights as a pipeline folder for `samplers/deblur.py --weights`; `train/average.py` makes averages
-of other lengths.
+averaged weights as a pipeline folder for `samplers/deblur.py --weights`; with pipeline=FOLDER it has the
+other networks of that saved pipeline too. `train/average.py` makes averages of other lengths.
 """
 
 import sys
@@ -45,6 +45,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from omegaconf import OmegaConf
 
     from diffusion import DenoisingScoreMatching, ScoreNetwork, Uncertainty, weighting_of
+    from samplers.weights import checked_folder
     from train.export import export_pipeline
     from train.initial_weights import start_from
     from train.loop import TrainingLoop
@@ -56,6 +57,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     run = config.run
     loop = TrainingLoop(config, allow_changes=allow_changes)
     accelerator = loop.accelerator
+    if config.pipeline is not None:
+        # Found out before the training rather than after.
+        checked_folder(config.pipeline)
     patches = open_patches(
         config.data, run.seed, config.optim.batch, held_out_dir=loop.run_dir / "held_out", report=accelerator.print
     )
@@ -88,6 +92,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         by_noise.add(sigma, weighting.weight(sigma) * errors)
         return losses.mean()
 
+    export = partial(export_pipeline, network, pipeline=config.pipeline)
     held_out_files = patches.held_out_files()
     held_out, probe = held_out_crops(held_out_files).to(accelerator.device), None
     for step in loop.steps(patches, loss_of):
@@ -114,9 +119,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
             tracker.picture(step.number, "deblurring", pictures)
         if step.saves and not step.last and tracker.wants_weights(final=False):
             with loop.averaged(), TemporaryDirectory() as folder:
-                export_pipeline(network, Path(folder) / "export")
+                export(Path(folder) / "export")
                 tracker.weights(step.number, Path(folder) / "export", final=False)
-    loop.finish(partial(export_pipeline, network))
+    loop.finish(export)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import load_file
 from training_runs import SMOKE, assert_same_run, checkpoint, log_lines, rewind, settings, weights
 
+from diffusion import VPSDE, ScoreNetwork
+from diffusion.latent_prior import LatentFiLM, SwinDiff
+from optics.defocus_map.network import DefocusMapNetwork
+from samplers.pipeline import DefocusDeblurPipeline
 from train import score
 from train.config import OptimConfig
 from train.loop import learning_rate_factor
@@ -166,6 +171,30 @@ def test_panels_show_samples_and_denoised_photos(whole, photos, tmp_path):
     # Drawing pictures leaves the training alone.
     ours, theirs = weights(run, 8), weights(whole, 8)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_export_takes_over_the_other_networks_of_a_pipeline(photos, tmp_path):
+    torch.manual_seed(0)
+    score_network = ScoreNetwork(channels=(8, 8), blocks=1, embedding=8)
+    prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 4), latent=8, encoder=8, steps=3, stage=2)
+    tokens, latent = prior.prior_shape
+    conditioning = LatentFiLM((8, 8), 1, tokens=tokens, latent=latent, width=8)
+    estimator = DefocusMapNetwork(channels=(4, 8), blocks=(1, 1))
+    old = DefocusDeblurPipeline(score_network, VPSDE(), estimator, prior, conditioning)
+    old.save_pretrained(tmp_path / "old")
+    command = settings(photos, tmp_path / "run", "optim.steps=1", f"pipeline={tmp_path / 'old'}")
+    assert score.main(command) == 0
+    export = tmp_path / "run" / "export"
+    for part in ("score_network", "defocus_map", "latent_prior"):
+        file = f"{part}/diffusion_pytorch_model.safetensors"
+        ours, theirs = load_file(export / file), load_file(tmp_path / "old" / file)
+        kept = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name].half()) for name in theirs)
+        assert kept == (part != "score_network")
+    # That of another score network.
+    new = DefocusDeblurPipeline.from_pretrained(export)
+    assert new.conditioning is None and isinstance(new.sde, VPSDE)
+    assert score.main(settings(photos, tmp_path / "none", "optim.steps=1", "pipeline=nowhere")) == 1
+    assert not (tmp_path / "none" / "checkpoints").exists()
 
 
 def test_wandb_offline_leaves_a_run_folder(photos, tmp_path):
