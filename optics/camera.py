@@ -72,16 +72,27 @@ class Camera:
             noise = gaussian_filter(noise, (self.demosaicking, self.demosaicking, 0))
         light = np.clip(light + noise, 0, 1)
         photo = to_srgb(torch.from_numpy(light)).numpy() if self.linear else light
-        if self.sharpening:
-            width = (self.sharpening_width, self.sharpening_width, 0)
-            photo = photo + self.sharpening * (photo - gaussian_filter(photo, width))
-        photo = _resampled(np.clip(photo, 0, 1), size, Image.Resampling.BICUBIC)
+        photo = _resampled(self._sharpened(photo, self.sharpening_width), size, Image.Resampling.BICUBIC)
         codes = np.rint(255 * np.clip(photo, 0, 1)).astype(np.uint8)
         if self.jpeg_quality is not None:
             with io.BytesIO() as file:
                 Image.fromarray(codes).save(file, format="JPEG", quality=self.jpeg_quality)
                 codes = np.asarray(Image.open(file))
         return codes / 255
+
+    def in_focus(self, photo: np.ndarray) -> np.ndarray:
+        """A photo that was never out of focus as this camera stores it, but for what it loses: sharpened alike.
+
+        This is what can be asked of a restorer. It cannot know that a camera sharpened, and its result is to go with
+        those parts of the picture that are in focus.
+        """
+        return self._sharpened(photo, self.sharpening_width * self.resize)
+
+    def _sharpened(self, photo: np.ndarray, width: float) -> np.ndarray:
+        """Unsharp masking by a Gaussian of a width in pixels, clipped to [0, 1]."""
+        if self.sharpening:
+            photo = photo + self.sharpening * (photo - gaussian_filter(photo, (width, width, 0)))
+        return np.clip(photo, 0, 1)
 
 
 def _resampled(picture: np.ndarray, size: tuple[int, int], kernel: Image.Resampling) -> np.ndarray:

@@ -26,7 +26,7 @@ from optics.scenes import Layer, random_layers
 
 __all__ = ["SIMULATOR", "SimulatedCapture", "Simulator", "compose"]
 
-SIMULATOR = 2
+SIMULATOR = 3
 """Generation of the simulator: one more whenever a photo and a seed give another capture than before."""
 
 
@@ -36,7 +36,7 @@ class SimulatedCapture:
 
     Attributes:
         y: Capture in steps of 1/255, float32, shape (3, H, W).
-        x: Sharp photo, in [0, 1], same shape.
+        x: The photo in focus, as the same camera sharpens it, in [0, 1], same shape.
         radius_map: Blur radius in pixels of what is in front at each pixel, shape (1, H, W).
         aperture: Shape of the PSF.
         camera: What the camera did.
@@ -81,12 +81,8 @@ class Simulator:
         size = tuple(photo.shape[1:])
         if photo.dim() != 3 or len(photo) != 3 or min(size) <= 2 * self.margin:
             raise ValueError(f"expected a photo of shape (3, H, W) larger than {2 * self.margin}, got {tuple(size)}")
-        if self.matched:
-            aperture, camera = Aperture(), Camera(linear=False, shot_noise=0.0, read_noise=0.01)
-            layers = random_layers(size, self.largest_radius, generator)[:1]
-        else:
-            aperture, camera = random_aperture(generator), random_camera(generator)
-            layers = random_layers(size, self.largest_radius, generator)
+        aperture, camera = self.equipment(generator)
+        layers = random_layers(size, self.largest_radius, generator)[: 1 if self.matched else None]
         chromatic = 0.0 if self.matched else generator.uniform(-1, 1) * self.chromatic
         sharp = photo.permute(1, 2, 0).double().numpy()
         light = compose(camera.light(sharp), layers, aperture, (1 + chromatic, 1.0, 1 - chromatic))
@@ -94,9 +90,23 @@ class Simulator:
         y = camera.develop(light[inner, inner], generator)
         radius = visible_radius(layers)[inner, inner]
         return SimulatedCapture(
-            torch.from_numpy(y.transpose(2, 0, 1).astype(np.float32)), photo[:, inner, inner],
+            torch.from_numpy(y.transpose(2, 0, 1).astype(np.float32)), self.in_focus(photo, camera),
             torch.from_numpy(radius.astype(np.float32))[None], aperture, camera,
         )  # fmt: skip
+
+    def equipment(self, generator: np.random.Generator) -> tuple[Aperture, Camera]:
+        """Lens and camera of a picture, the first that is drawn for it."""
+        if self.matched:
+            return Aperture(), Camera(linear=False, shot_noise=0.0, read_noise=0.01)
+        return random_aperture(generator), random_camera(generator)
+
+    def in_focus(self, photo: Tensor, camera: Camera) -> Tensor:
+        """The part of a sharp photo that a capture shows, as the camera sharpens it; shapes as of `__call__`."""
+        inner = slice(self.margin, -self.margin)
+        if not camera.sharpening:
+            return photo[:, inner, inner]
+        picture = camera.in_focus(photo.permute(1, 2, 0).double().numpy())[inner, inner]
+        return torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32))
 
 
 def compose(

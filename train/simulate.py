@@ -5,7 +5,7 @@
 
 PHOTO is a JPEG, PNG or TIFF file, or a folder of them. Each capture NAME gives DIR/blurred/NAME.png,
 DIR/sharp/NAME.png and DIR/defocus_map/NAME.tif (blur radii in pixels, float32); DIR/simulation.json says for
-each with which lens and camera it was taken.
+each with which lens and camera it was taken. A camera that sharpens does so to both pictures.
 Without --depth scenes are random layers, and captures are smaller than their photos by a margin on every
 side, which the blur reads. With --depth radii are those of a thin lens, and captures have the photo's size.
 """
@@ -166,10 +166,8 @@ def _through_lens(arguments: argparse.Namespace, file: Path, photo, generator): 
     import numpy as np
     import torch
 
-    from optics.aperture import Aperture
-    from optics.camera import Camera
     from optics.scenes import depth_layers, thin_lens_radius
-    from optics.simulation import SimulatedCapture, compose, random_aperture, random_camera, visible_radius
+    from optics.simulation import SimulatedCapture, Simulator, compose, visible_radius
     from photos import read_map
 
     depth = read_map(arguments.depth).astype(np.float64) * (arguments.depth_unit or 1.0)
@@ -192,15 +190,15 @@ def _through_lens(arguments: argparse.Namespace, file: Path, photo, generator): 
             f"{arguments.depth}: expected blur radii up to {LARGEST_RADIUS:g} pixels through this lens, "
             f"got {np.abs(signed).max():.1f}"
         )
-    if arguments.matched:
-        aperture, camera = Aperture(), Camera(linear=False, shot_noise=0.0, read_noise=0.01)
-    else:
-        aperture, camera = random_aperture(generator), random_camera(generator)
+    aperture, camera = Simulator(matched=arguments.matched).equipment(generator)
     layers = depth_layers(signed)
-    light = compose(camera.light(photo.permute(1, 2, 0).double().numpy()), layers, aperture)
-    y = camera.develop(light, generator).transpose(2, 0, 1).astype(np.float32)
+    sharp = photo.permute(1, 2, 0).double().numpy()
+    y = camera.develop(compose(camera.light(sharp), layers, aperture), generator)
+    x, y = (
+        torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32)) for picture in (camera.in_focus(sharp), y)
+    )
     radius = visible_radius(layers).astype(np.float32)
-    return SimulatedCapture(torch.from_numpy(y), photo, torch.from_numpy(radius)[None], aperture, camera)
+    return SimulatedCapture(y, x, torch.from_numpy(radius)[None], aperture, camera)
 
 
 def _resized(pixels, scale: float, smooth: bool = True):  # noqa: ANN001, ANN202 - arrays, NumPy is imported late

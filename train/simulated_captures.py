@@ -142,13 +142,13 @@ class SimulatedCaptures(Dataset):
         return y, np.frombuffer(content, np.float16, offset=3 * side * side).reshape(1, side, side)
 
     def sharp(self, number: int) -> np.ndarray:
-        """The sharp photo of a capture, from the folder or drawn again: uint8 (3, S, S)."""
+        """The photo in focus, sharpened as the capture is, from the folder or drawn again: uint8 (3, S, S)."""
         side = self.simulation.side
         file = self.folder / f"sharp_{number:06d}.bin"
         if not file.is_file() or file.stat().st_size != 3 * side * side:
-            photo, simulator, _ = self._scene(number)
-            inner = slice(simulator.margin, simulator.margin + side)
-            x = (photo[:, inner, inner] * 255).round().byte().numpy()
+            photo, simulator, rng = self._scene(number)
+            _, camera = simulator.equipment(rng)
+            x = (simulator.in_focus(photo, camera) * 255).round().byte().numpy()
             with replacing(file) as temporary:
                 temporary.write_bytes(x.tobytes())
             return x

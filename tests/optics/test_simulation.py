@@ -191,6 +191,37 @@ def test_clipped_light_was_stronger_than_stored():
     assert camera.light(photo)[0, 0] == pytest.approx(3) and camera.light(photo)[0, 1] == pytest.approx(0.787, abs=1e-3)
 
 
+@pytest.mark.parametrize("linear", [True, False])
+def test_what_was_in_focus_is_stored_as_the_photo_that_is_asked_for(linear):
+    # Without noise and losses nothing tells the capture of a scene in focus from the sharp photo.
+    photo = np.random.default_rng(0).random((40, 44, 3))
+    options = {"linear": linear, "shot_noise": 0, "read_noise": 0, "sharpening_width": 1.3}
+    for amount in (0.0, 0.7):
+        camera = Camera(sharpening=amount, **options)
+        stored = camera.develop(camera.light(photo), np.random.default_rng(0))
+        assert np.abs(stored - camera.in_focus(photo)).max() < 0.51 / 255
+    assert np.abs(camera.in_focus(photo) - photo).max() > 0.1
+    # The width is in pixels of the sensor: a picture that was reduced to half shows half of it.
+    reduced, narrow = (Camera(sharpening=0.7, **options | changes) for changes in (
+        {"resize": 0.5}, {"sharpening_width": 0.65},
+    ))  # fmt: skip
+    assert np.allclose(reduced.in_focus(photo), narrow.in_focus(photo))
+
+
+def test_the_sharp_photo_of_a_capture_is_sharpened_by_its_camera():
+    simulator = Simulator(largest_radius=3.0)
+    photo = torch.rand(3, 40 + 2 * simulator.margin, 44 + 2 * simulator.margin)
+    inner = photo[:, simulator.margin : -simulator.margin, simulator.margin : -simulator.margin]
+    sharpened = 0
+    for seed in range(12):
+        capture = simulator(photo, np.random.default_rng(seed))
+        _, camera = simulator.equipment(np.random.default_rng(seed))
+        assert camera == capture.camera and torch.equal(simulator.in_focus(photo, camera), capture.x)
+        assert torch.equal(capture.x, inner) == (camera.sharpening == 0)
+        sharpened += camera.sharpening > 0
+    assert 0 < sharpened < 12
+
+
 def test_captures_are_functions_of_photo_and_seed():
     simulator = Simulator(largest_radius=3.0)
     photo = torch.rand(3, 40 + 2 * simulator.margin, 44 + 2 * simulator.margin)
@@ -198,7 +229,7 @@ def test_captures_are_functions_of_photo_and_seed():
     assert torch.equal(first.y, again.y) and torch.equal(first.radius_map, again.radius_map)
     assert not torch.equal(first.y, other.y)
     assert first.y.shape == (3, 40, 44) and first.radius_map.shape == (1, 40, 44)
-    assert torch.equal(first.x, photo[:, simulator.margin : -simulator.margin, simulator.margin : -simulator.margin])
+    assert first.x.shape == first.y.shape
     assert torch.equal((255 * first.y).round() / 255, first.y)
     assert float(first.radius_map.min()) >= 0 and float(first.radius_map.max()) <= 3
     with pytest.raises(ValueError, match="larger than"):
