@@ -38,7 +38,7 @@ class ConditioningConfig:
     crops: CropConfig = field(default_factory=CropConfig)
     simulation: SimulationConfig = field(default_factory=lambda: SimulationConfig(buried=0.0))
     noise: NoiseLevels = field(default_factory=NoiseLevels)
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(batch=8, lr=1e-3, warmup=100))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(optimizer="adamw", batch=8, lr=1e-3, warmup=100))
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(samples=6))
     pipeline: str | None = changeable(None)

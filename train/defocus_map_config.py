@@ -48,7 +48,7 @@ class DefocusMapConfig:
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     network: MapNetworkConfig = field(default_factory=MapNetworkConfig)
     objective: MapObjectiveConfig = field(default_factory=MapObjectiveConfig)
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(optimizer="adamw", lr=1e-3))
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(samples=6))
     pipeline: str | None = changeable(None)
