@@ -1,11 +1,11 @@
 """Measures score networks as denoisers of Gaussian noise, which is what they are trained for.
 
-    python evaluation/denoising.py PHOTOS -o DIR --weights small,base [--levels 15,30,50]
+    python evaluation/denoising.py PHOTOS -o DIR --weights weights/small,weights/base [--levels 15,30,50]
 
 Every photo of the folder, in 8-bit sRGB, gets white Gaussian noise of each level, which is not clipped; the network
 is told the level and sees the whole photo; its estimate is clipped and rounded to 8 bits. That is the protocol of
 FFDNet and DRUNet for colour. PSNR is over pixels and channels, means are over photos, with 95 % bootstrap intervals.
-The noise depends on seed, photo and level alone: all networks see the same.
+The noise depends on seed, level and the photo's place alone: all networks see the same.
 Results are DIR/denoising.json and DIR/denoising.md; the table is printed.
 """
 
@@ -49,15 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--seed: expected 0 or more, got {arguments.seed}")
     try:
         levels = [float(text) for text in arguments.levels.split(",")]
-        if not all(0 < level < 1000 for level in levels):
+        if not all(0 < level <= 255 for level in levels):
             raise ValueError
     except ValueError:
-        parser.error(f"--levels: expected numbers above 0, such as 15,30,50, got {arguments.levels}")
+        parser.error(f"--levels: expected numbers above 0 and up to 255, as 15,30,50, got {arguments.levels}")
     # Only now the slow imports: --help and usage errors answer at once.
     from photos import PhotoError
+    from samplers.weights import WeightsError, load_score_network
 
     try:
-        results = _measure(arguments, levels)
+        networks = {name: load_score_network(name) for name in arguments.weights.split(",")}
+    except WeightsError as error:
+        print(f"evaluation/denoising.py: {error}", file=sys.stderr)
+        return 2
+    try:
+        results = _measure(arguments, levels, networks)
     except (PhotoError, ValueError, OSError) as error:
         print(f"evaluation/denoising.py: {error}", file=sys.stderr)
         return 1
@@ -106,7 +112,7 @@ def denoise(network: "ScoreNetwork", y: "Tensor", noise_std: float) -> "Tensor":
     return (((x + 1) / 2).clamp(0, 1) * 255).round() / 255
 
 
-def _measure(arguments: argparse.Namespace, levels: list[float]) -> dict:
+def _measure(arguments: argparse.Namespace, levels: list[float], networks: "dict[str, ScoreNetwork]") -> dict:
     import numpy as np
     import torch
 
@@ -114,17 +120,17 @@ def _measure(arguments: argparse.Namespace, levels: list[float]) -> dict:
     from evaluation.provenance import provenance
     from photos import find_photos, read
     from photos.files import replacing
-    from samplers.weights import load_score_network, weights_folder
+    from samplers.weights import weights_folder
 
-    networks = {name: load_score_network(name) for name in arguments.weights.split(",")}
     files = find_photos(arguments.folder)[: arguments.count]
     rows = []
     for index, file in enumerate(files):
         # Of photos of more bits what 8 bits hold.
         pixels = np.rint(read(file).pixels * 255).astype(np.float32) / np.float32(255)
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        for order, level in enumerate(levels):
-            noise = np.random.default_rng([arguments.seed, index, order]).standard_normal(x.shape, dtype=np.float32)
+        for level in levels:
+            seeds = [arguments.seed, index, round(1000 * level)]
+            noise = np.random.default_rng(seeds).standard_normal(x.shape, dtype=np.float32)
             y = x + level / 255 * torch.from_numpy(noise)
             for name, network in networks.items():
                 start = time.perf_counter()

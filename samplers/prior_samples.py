@@ -27,7 +27,7 @@ from samplers.command_line import Parser, radius, seed
 from samplers.exit_codes import FILE, NOT_FINITE, USAGE
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from diffusion import SDE, ScoreNetwork
 
@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def draw(
-    network: "ScoreNetwork", sde: "SDE", solver: str, evaluations: int, x: "Tensor", sigma: float, generator: object
+    network: "ScoreNetwork", sde: "SDE", solver: str, evaluations: int, x: "Tensor", sigma: float,
+    generator: "Generator",
 ) -> "Tensor":
     """Draws photos from the prior given what noise has left of other photos.
 
@@ -120,9 +121,9 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--count", type=int, default=4, metavar="N", help="columns that are drawn from noise (default: 4)")
     add("--side", type=int, default=128, metavar="N", help="side of a picture in pixels (default: 128)")
     add("--steps", type=int, default=79, metavar="N", help="network evaluations, odd (default: 79)")
-    add("--sigma-noise", type=float, default=3.0, metavar="S", help="noise level where noise is the start (default: 3)")
-    add("--sigma-photo", type=float, default=0.4, metavar="S", help="noise level on PHOTOs (default: 0.4)")
-    add("--blur", type=radius, default=4.0, metavar="R", help="defocus of PHOTOs in pixels (default: 4)")
+    add("--sigma-noise", type=float, metavar="S", help="noise level where noise is the start (default: 3)")
+    add("--sigma-photo", type=float, metavar="S", help="noise level on PHOTOs (default: 0.4)")
+    add("--blur", type=radius, metavar="R", help="defocus of PHOTOs in pixels (default: 4)")
     add("--seed", type=seed, default=0, metavar="N", help="of all noise (default: 0)")
     add("--overwrite", action="store_true", help="replace an older table")
     arguments = parser.parse_args(argv)
@@ -132,12 +133,21 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name}: expected at least {bound}, got {getattr(arguments, name)}")
     if arguments.steps % 2 == 0:
         parser.error(f"--steps: expected an odd number, so that steps and corrections pair up, got {arguments.steps}")
-    for name in ("sigma_noise", "sigma_photo"):
-        if not 0.01 < getattr(arguments, name) <= 3:
-            option = f"--{name.replace('_', '-')}"
-            parser.error(f"{option}: expected a level above 0.01 and up to 3, got {getattr(arguments, name):g}")
     if arguments.count == 0 and not arguments.photos:
         parser.error("--count: expected at least 1 where no PHOTO is given, got 0")
+    if arguments.output.suffix.lower() != ".png":
+        parser.error(f"--output: expected a name that ends in .png, got {arguments.output}")
+    for name, default, used in (
+        ("sigma_noise", 3.0, arguments.count), ("sigma_photo", 0.4, arguments.photos), ("blur", 4.0, arguments.photos),
+    ):  # fmt: skip
+        option, value = f"--{name.replace('_', '-')}", getattr(arguments, name)
+        if value is not None and not used:
+            parser.error(f"{option}: expected only with {'--count' if name == 'sigma_noise' else 'a PHOTO'}, got none")
+        setattr(arguments, name, default if value is None else value)
+        if name != "blur" and not 0.01 < getattr(arguments, name) <= 3:
+            parser.error(f"{option}: expected a level above 0.01 and up to 3, got {value:g}")
+    if arguments.blur > arguments.side:
+        parser.error(f"--blur: expected at most the side of a picture, {arguments.side}, got {arguments.blur:g}")
     return arguments
 
 

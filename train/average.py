@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export_average(run: Path, length: float, folder: Path, step: int | None = None) -> str:
-    """Writes the average of a length as a pipeline folder; returns a sentence on what was done.
+    """Writes the average of a length as the run's own export is written; returns a sentence on what was done.
 
     Args:
         run: Folder of a run.
@@ -56,10 +56,11 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     snapshots = find_snapshots(run / "averages")
     step = snapshots[-1].step if step is None else step
     weights, error = combine(snapshots, step, length)
-    network = ScoreNetwork(**asdict(load_config(ScoreConfig, run / "config.yaml").network))
+    config = load_config(ScoreConfig, run / "config.yaml")
+    network = ScoreNetwork(**asdict(config.network))
     network.load_state_dict(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    export_pipeline(network, folder)
+    export_pipeline(network, folder, config.pipeline)
     advice = "" if error < 0.05 else "; too far from the lengths that were tracked, or too few snapshots"
     return f"average of length {length} at step {step} in {folder}; its profile is met to {error:.2%}{advice}"
 

@@ -22,7 +22,8 @@ def changed_settings(file: Path, config: object) -> list[str]:
     """Compares the settings of a run with those that it is to go on with.
 
     Args:
-        file: `config.yaml` of the run. Settings that it does not know had their defaults.
+        file: `config.yaml` of the run. Settings that it does not know had their defaults, or what was done before there
+            was a choice, which is the metadata `before` of a field.
         config: The settings object of today.
 
     Returns:
@@ -56,4 +57,6 @@ def _differences(config: object, now: dict, before: dict, prefix: str = ""):  # 
 
 
 def _default(one) -> object:  # noqa: ANN001 - dataclasses.Field is generic
+    if "before" in one.metadata:
+        return one.metadata["before"]
     return one.default if one.default_factory is MISSING else one.default_factory()

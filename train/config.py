@@ -56,7 +56,7 @@ class OptimConfig:
         clip: Largest norm of the gradient.
     """
 
-    optimizer: str = "muon"
+    optimizer: str = field(default="muon", metadata={"before": "adamw"})
     batch: int = 16
     accumulate: int = changeable(1)
     steps: int = 20000

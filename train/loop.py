@@ -86,10 +86,15 @@ class TrainingLoop:
             )
         self.micro_batch = optim.batch // (world * optim.accumulate)
         self.resumes = bool(find_checkpoints(self.run_dir))
-        if not self.resumes or allow_changes:
+        if not self.resumes:
             return
         changed = changed_settings(self.run_dir / "config.yaml", config)
-        if changed:
+        if other := next((one for one in changed if one.startswith("optim.optimizer ")), None):
+            raise ConfigError(
+                f"{self.run_dir} cannot go on: {other}, whose state is another; give another run.dir, with init= the "
+                "weights to start from"
+            )
+        if changed and not allow_changes:
             raise ConfigError(
                 f"{self.run_dir} holds a run with other settings: {', '.join(changed)}; give those of before, another "
                 "run.dir, or --allow-changes to go on with the new ones"

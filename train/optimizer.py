@@ -8,7 +8,7 @@ the loss says little about are learnt as fast as those it shouts about:
 (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
 https://kellerjordan.github.io/posts/muon/; U V^T by five Newton-Schulz iterations; the factor, by which steps are as
 large as AdamW's and both take one learning rate, is that of Liu et al., "Muon is Scalable for LLM Training",
-https://arxiv.org/abs/2502.16982). The weights of a convolution are the matrix (output channels, all else).
+https://arxiv.org/abs/2502.16982). The weights of a convolution are the matrix (first dimension, all else).
 
 torch.optim.Muon takes matrices alone; here they stand in for the weights and share their memory.
 """
@@ -103,7 +103,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def _renew_matrices(self) -> None:
-        # A network that was moved to another device or memory format has its weights elsewhere.
+        # A network that was moved since has its weights elsewhere.
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
             matrix.data = _matrix(weight.data)
 

@@ -8,10 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffusion import VESDE, ScoreDenoiser
-from samplers.correctors import LangevinCorrector
-from samplers.grids import karras_grid
-from samplers.predictor_corrector import PredictorCorrectorSampler, start_state
+from diffusion import VESDE
+from samplers.prior_samples import draw
 from train.sharp_photos import read_rgb
 
 __all__ = [
@@ -98,12 +96,9 @@ def sample_pictures(network: nn.Module, count: int = 16, side: int = 64, steps: 
     Returns:
         One picture, 8-bit, as square as possible, shape (rows side, columns side, 3).
     """
-    device = next(network.parameters()).device
+    nothing = torch.zeros(count, 3, side, side, device=next(network.parameters()).device)
     generator = torch.Generator().manual_seed(seed)
-    sampler = PredictorCorrectorSampler(karras_grid(3.0, 0.01, steps), corrector=LangevinCorrector())
-    sde = VESDE()
-    start = start_state(sde, torch.zeros(count, 3, side, side, device=device), sampler.sigmas[0], generator)
-    photos = sampler(ScoreDenoiser(network, sde), start, generator=generator)
+    photos = draw(network, VESDE(), "predictor-corrector", 2 * steps - 1, nothing, 3.0, generator)
     return picture_grid(photos, columns=math.ceil(math.sqrt(count)))
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-VARIANCES = (0.5, 1.0, 2.0, 4.0, 16.0)
+VARIANCES = (1.0, 4.0, 16.0, 64.0)
 FADES = (0.0, 0.03, 0.1)
 
 

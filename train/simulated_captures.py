@@ -7,7 +7,7 @@ on (seed, its number) alone: a run resumes exactly, on any number of workers and
 the folder.
 
 The folder holds `capture_N.bin`: the 8-bit picture (3, S, S), then the radii in pixels (S, S) as float16; and where the
-sharp photos are asked for, `sharp_N.bin`: that photo, 8-bit, (3, S, S).
+sharp photos are asked for, `sharp_N.bin`: that photo, sharpened as the capture was, 8-bit, (3, S, S).
 """
 
 import json
@@ -90,7 +90,7 @@ class SimulationConfig:
 class SimulatedCaptures(Dataset):
     """Random parts of simulated captures; item n is `y` in [0, 1], (3, P, P), and `radius_map` in pixels, (1, P, P).
 
-    With sharp photos, it is `x` too: that part of the photo, in [0, 1], (3, P, P).
+    With sharp photos, it is `x` too: that part of the photo, sharpened as the capture was, in [0, 1], (3, P, P).
 
     Args:
         photos: Sharp photos by their number, shape (H, W, 3), 8-bit, no smaller than the canvas of a capture.

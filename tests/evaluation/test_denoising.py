@@ -77,14 +77,16 @@ def test_the_seed_decides_and_nothing_else(photos, weights, tmp_path):
     first = psnr("a")
     assert len(first) == 6 and first == psnr("b") and first[:3] == psnr("c", "--count", "1")
     assert first != psnr("d", "--seed", "1")
+    # Neither do other levels matter.
+    assert psnr("e", "--levels", "30") == first[1::3]
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--weights", "nowhere"], 1, "nowhere: expected the folder of a saved pipeline"),
+        (["--weights", "nowhere"], 2, "nowhere: expected the folder of a saved pipeline"),
         (["--weights", "weights/small", "--levels", "15,x"], 2, "--levels: expected numbers above 0"),
-        (["--weights", "weights/small", "--levels", "0"], 2, "--levels: expected numbers above 0"),
+        (["--weights", "weights/small", "--levels", "256"], 2, "--levels: expected numbers above 0 and up to 255"),
         (["--weights", "weights/small", "--count", "0"], 2, "--count: expected at least 1, got 0"),
         (["--weights", "weights/small", "--seed", "-1"], 2, "--seed: expected 0 or more, got -1"),
     ],

@@ -135,6 +135,11 @@ def test_settings_of_older_and_newer_versions_are_compared(run, photos, capsys):
     message = capsys.readouterr().err
     assert "optim.weight_decay was 0.001 and is now 0.01" in message
     assert "optim.momentum was 0.8 and is unknown now" in message
+    # Once there was one optimizer; whoever had no choice had that one, and none takes the state of the other.
+    (run / "config.yaml").write_text(text.replace("  optimizer: adamw\n", ""))
+    assert score.main(settings(photos, run)) == 0
+    assert score.main([*settings(photos, run, "optim.optimizer=muon"), "--allow-changes"]) == 2
+    assert "cannot go on: optim.optimizer was adamw and is now muon" in capsys.readouterr().err
     (run / "config.yaml").write_text("a: [")
     assert score.main(settings(photos, run)) == 1
     assert "config.yaml: expected the settings of the run in YAML" in capsys.readouterr().err

@@ -222,3 +222,15 @@ def test_sharp_photos_belong_to_their_captures_and_change_nothing_else(data, tmp
     for file in files:
         file.unlink()
     assert [with_sharp.sharp(int(file.stem[-6:])).tobytes() for file in files] == content
+
+
+def test_sharp_photos_are_those_of_the_simulation(data, tmp_path):
+    captures, _ = _open(data, tmp_path, matched=0.0)
+    sharpened = 0
+    for number in range(10):
+        photo, simulator, rng = captures._scene(number)
+        simulated = simulator(photo, rng)
+        assert np.array_equal(captures.sharp(number), (simulated.x * 255).round().byte().numpy())
+        assert np.array_equal(captures.capture(number)[0], (simulated.y * 255).round().byte().numpy())
+        sharpened += simulated.camera.sharpening > 0
+    assert sharpened
