@@ -6,6 +6,7 @@ from omegaconf import MISSING
 
 from evaluation.methods import METHODS, PEERS
 from evaluation.scoring import METRICS
+from samplers.weights import DEFAULT_WEIGHTS
 
 __all__ = ["MAPS", "PROTOCOLS", "BenchmarkConfig", "DataConfig"]
 
@@ -73,7 +74,7 @@ class BenchmarkConfig:
             "psnr", "ssim", "ssim_uniform", "lpips_squeeze", "mae", "sharpness", "whiteness", "colour_shift"
         ]
     )
-    weights: str = "weights/small"
+    weights: str = DEFAULT_WEIGHTS
     preset: str = "balanced"
     sampler: list[str] = field(default_factory=list)
     lpips: str | None = None

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from samplers.launch import Launch
+from samplers.weights import DEFAULT_WEIGHTS
 
 # What is slow to import is imported where it is used: the commands' --help answers at once.
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def make_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, 
         return _score_method(choice)
     lens, device = _lens(choice), _device(choice.device)
     if choice.method == "swin-diff":
-        weights = choice.weights or "weights/small"
+        weights = choice.weights or DEFAULT_WEIGHTS
         network = load_latent_prior(weights).to(device)
         facts = {"method": choice.method, "weights": weights, "seed": choice.seed}
         tile = choice.tile or 1024
@@ -154,7 +155,7 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     from samplers.settings import SamplerSettings, preset_file
 
     lens = _lens(choice)
-    preset, weights = choice.preset or "balanced", choice.weights or "weights/small"
+    preset, weights = choice.preset or "balanced", choice.weights or DEFAULT_WEIGHTS
     tile = [] if choice.tile is None else [f"tile={choice.tile}"]
     output = [] if choice.samples is None else ["output=sample"]
     prior = [] if choice.latent_prior is None else [f"latent_prior={choice.latent_prior}"]

@@ -97,7 +97,7 @@ def command_parser() -> Parser:
     add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos, and key=value pairs")
     add("-o", "--output", metavar="DIR", help="folder of the results; made if needed")
     add("--method", choices=METHODS, default="score", help="diffusion sampler, latent prior, or total variation")
-    add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
+    add("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/base)")
     add("--preset", choices=PRESETS, help="settings in configs/deblur/ (default: balanced)")
     add("--defocus-map", metavar="FILE", help="blur radii in pixels for one photo (TIFF, PNG or .npy)")
     add("--map-estimator", choices=MAP_ESTIMATORS, help="how radii are estimated (default: the best in the weights)")

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="demo.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
     parser.add_argument("--port", type=port, metavar="N", help="of the page (default: the first free one from 7860)")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who can open it (default: 127.0.0.1)")
-    parser.add_argument("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/small)")
+    parser.add_argument("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/base)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="scorefocus-", ignore_cleanup_errors=True) as room:

@@ -117,7 +117,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("photos", nargs="*", type=Path, metavar="PHOTO", help="photos whose low frequencies are started from")
     add("-o", "--output", type=Path, required=True, metavar="FILE.png", help="the table to write")
-    add("--weights", default="weights/small", metavar="DIR", help="folder with a score_network/ (weights/small)")
+    add("--weights", default="weights/base", metavar="DIR", help="folder with a score_network/ (weights/base)")
     add("--count", type=int, default=4, metavar="N", help="columns that are drawn from noise (default: 4)")
     add("--side", type=int, default=128, metavar="N", help="side of a picture in pixels (default: 128)")
     add("--steps", type=int, default=79, metavar="N", help="network evaluations, odd (default: 79)")

@@ -17,7 +17,7 @@ import tifffile
 from photos import PhotoError, inscription_of, read
 from samplers.batch import Job
 from samplers.exit_codes import FILE
-from samplers.weights import WeightsError, weights_folder
+from samplers.weights import DEFAULT_WEIGHTS, WeightsError, weights_folder
 
 __all__ = ["SOFTWARE", "Record", "print_parameters", "shown_parameters"]
 
@@ -59,7 +59,7 @@ class Record:
                 words.append(text)
                 files |= {action.option_strings[-1]: digest} if digest else {}
         if getattr(arguments, "method", None) in ("score", "swin-diff"):
-            files["--weights"] = _folder_digest(getattr(arguments, "weights", None) or "weights/small")
+            files["--weights"] = _folder_digest(getattr(arguments, "weights", None) or DEFAULT_WEIGHTS)
         # Of several assignments to a key the last one counts; their order does not.
         settings = {override.partition("=")[0]: override for override in overrides}
         self.parameters = {

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from optics.defocus_map.network import DefocusMapNetwork
 
 __all__ = [
-    "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_conditioning", "load_defocus_map", "load_latent_prior",
-    "load_score_network", "quiet_diffusers", "weights_folder",
+    "DEFAULT_WEIGHTS", "SUMS", "TENSORS", "WeightsError", "checked_folder", "load_conditioning", "load_defocus_map",
+    "load_latent_prior", "load_score_network", "quiet_diffusers", "weights_folder",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).resolve().parent.parent
+DEFAULT_WEIGHTS = "weights/base"
 TENSORS = "diffusion_pytorch_model.safetensors"
 SUMS = "SHA256SUMS"
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="train/trust.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="+", metavar="data.root=PHOTOS", help="settings of the photos")
-    parser.add_argument("--weights", default="weights/small", metavar="DIR", help="pipeline (default: weights/small)")
+    parser.add_argument("--weights", default="weights/base", metavar="DIR", help="pipeline (default: weights/base)")
     parser.add_argument("--preset", default="fast", help="settings in configs/deblur/ (default: fast)")
     parser.add_argument("--count", type=int, default=36, metavar="N", help="captures (default: 36)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the captures (default: 0)")
