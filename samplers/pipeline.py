@@ -1,6 +1,6 @@
 """The pipeline: a defocused photo in, a sharper photo out.
 
-pipeline = DefocusDeblurPipeline.from_pretrained("weights/small")
+pipeline = DefocusDeblurPipeline.from_pretrained("weights/base")
 sharp = pipeline(photo).image                     # a tensor gives a `Restoration`
 sharp = pipeline(Image.open("cat.jpg")).images[0]  # other forms give a `DeblurOutput`, as pipelines of diffusers do
 """

@@ -141,7 +141,7 @@ class SamplerSettings:
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"
-    tile: int = 1024
+    tile: int = 896
 
     def __post_init__(self) -> None:
         # YAML takes on and off for truth values, and the type of the field makes words of them again.
