@@ -26,7 +26,7 @@ def file(tmp_path):
     settings = {
         "data": {"root": "/somewhere/Val", "protocol": "simulated", "sets": None, "split": "test", "count": 3,
                  "stride": 1},
-        "methods": ["denoise", "score"], "map": "both", "weights": "weights/small", "preset": "balanced",
+        "methods": ["denoise", "score"], "map": "both", "weights": "weights/base", "preset": "balanced",
         "sampler": [], "lpips": "/there", "seed": 4, "device": "cpu", "out": "x", "overwrite": False, "pictures": True,
         "metrics": ["psnr", "ssim"],
     }  # fmt: skip
