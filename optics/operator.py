@@ -89,7 +89,13 @@ class DefocusOperator:
         return x[..., self.margin : self.margin + height, self.margin : self.margin + width]
 
     def extend(self, y: Tensor) -> Tensor:
-        """Extends a capture to the canvas by reflection, or by its edge where it is too small for that."""
+        """Extends a capture to the canvas by reflection, or by its edge where it is too small for that.
+
+        Raises:
+            ValueError: If y is not of the size of captures.
+        """
+        if y.shape[-2:] != self.capture_size:
+            raise ValueError(f"y must be of the size {self.capture_size} of the map, got {tuple(y.shape[-2:])}")
         while y.shape[-2:] != self.canvas_size:
             missing = [(c - s) // 2 for c, s in zip(self.canvas_size, y.shape[-2:], strict=True)]
             rows, columns = (min(m, s - 1) for m, s in zip(missing, y.shape[-2:], strict=True))

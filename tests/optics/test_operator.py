@@ -142,3 +142,10 @@ def test_extension_fills_the_canvas_from_the_capture(height, width):
     if min(height, width) > operator.margin:
         pad = [(0, 0), (0, 0), (operator.margin,) * 2, (operator.margin,) * 2]
         np.testing.assert_array_equal(canvas.numpy(), np.pad(y.numpy(), pad, mode="reflect"))
+
+
+@pytest.mark.parametrize("size", [(19, 31), (20, 32), (60, 70)])
+def test_captures_of_another_size_than_the_map_are_not_extended(size):
+    operator = DefocusOperator(torch.full((1, 1, 20, 31), 5.0))
+    with pytest.raises(ValueError, match=rf"\(20, 31\) of the map, got \({size[0]}, {size[1]}\)"):
+        operator.extend(torch.zeros(1, 3, *size))
