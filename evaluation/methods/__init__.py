@@ -85,12 +85,14 @@ PEERS: dict[str, Maker] = {
     "dps": _lazy("deepinv_samplers", "dps"),
     "diffpir": _lazy("deepinv_samplers", "diffpir"),
 }
-"""Makers of what our sampler is compared with."""
+"""Makers of what our sampler is compared with by default."""
 
 _ALONE = ("latent_prior=off", "condition=off")
 
 METHODS: dict[str, Maker] = {
     **PEERS,
+    "dps-library-blur": _lazy("deepinv_samplers", "dps", library_blur=True),
+    "diffpir-library-blur": _lazy("deepinv_samplers", "diffpir", library_blur=True),
     "swin-diff": _lazy("ours", "swin_diff"),
     "score": _lazy("ours", "score"),
     "score-fast": _lazy("ours", "score", preset="fast"),

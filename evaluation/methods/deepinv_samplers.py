@@ -1,6 +1,8 @@
 """DPS and DiffPIR as the library deepinv implements them, with our score network and our operator.
 
 Network, operator, map and noise level are those of our own sampler, so that the difference is the sampler's alone.
+With `library_blur` the operator is deepinv's own `SpaceVaryingBlur`, of the same PSFs and weights: the same pictures
+but for rounding, in the time that the library takes for them.
 Both start where ours does, from the capture with noise, instead of from noise alone: the network knows noise up to
 a standard deviation of 3 in [-1, 1] units, and their own start is beyond 100. Blind, the noise level includes the
 error of the model that our sampler allows for, at the mean radius.
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from evaluation.settings import BenchmarkConfig
     from optics import DefocusOperator
 
-__all__ = ["DPS", "DiffPIR", "diffpir", "dps", "physics"]
+__all__ = ["DPS", "DiffPIR", "diffpir", "dps", "library_physics", "physics"]
 
 
 def physics(operator: DefocusOperator, **options):
@@ -48,6 +50,30 @@ def physics(operator: DefocusOperator, **options):
     )
 
 
+def library_physics(operator: DefocusOperator, **options):
+    """The same blur as `deepinv.physics.SpaceVaryingBlur`: y = sum_k w_k (h_k * x), by K convolutions of the picture.
+
+    Args:
+        operator: Our operator, of round PSFs.
+        options: Of the physics.
+    """
+    import torch
+    from deepinv.physics import SpaceVaryingBlur
+
+    from optics.psf import bank_radii, psf_bank
+
+    radius = operator.radius_map
+    radii = bank_radii(float(radius.max()))
+    filters, radii = psf_bank(radii).to(radius), radii.to(radius)
+    upper = torch.searchsorted(radii, radius.contiguous()).clamp(1, len(radii) - 1)
+    fraction = (radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1])
+    nodes = torch.arange(len(radii), device=radius.device).view(1, -1, 1, 1)
+    weights = (1 - (upper - 1 + fraction - nodes).abs()).clamp(min=0)
+    return SpaceVaryingBlur(
+        filters[None, None], weights[:, None], use_fft=True, mask_first=False, device=radius.device, **options
+    )
+
+
 @dataclass(frozen=True)
 class _Sampler:
     """What both share: the blur, the operator on its canvas, and random numbers from the generator.
@@ -56,12 +82,18 @@ class _Sampler:
         network: The score network.
         steps: Network evaluations.
         sigma_start: Noise level in [-1, 1] units at which the capture is taken for a state.
+        library_blur: Whether the library's blur stands for our operator.
     """
 
     network: CountedNetwork
     steps: int
     sigma_start: float
+    library_blur: bool = False
     takes_map = True
+
+    def physics(self, operator: DefocusOperator, **options):
+        """The blur as the library's samplers take it."""
+        return (library_physics if self.library_blur else physics)(operator, **options)
 
     def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
         import torch
@@ -114,7 +146,7 @@ class DPS(_Sampler):
         )
         noise = torch.randn(operator.extend(y).shape, generator=random, device=y.device)
         x_t = (2 * operator.extend(y) - 1 + self.sigma_start * noise) / math.hypot(1, self.sigma_start)
-        model = physics(operator, noise_model=GaussianNoise(blur.total_std))
+        model = self.physics(operator, noise_model=GaussianNoise(blur.total_std))
         return sampler(y, model, x_init=x_t.double())
 
 
@@ -160,10 +192,10 @@ class DiffPIR(_Sampler):
         # The library draws from the global generator, and takes seed 0 for none.
         with torch.random.fork_rng(devices=[y.device] if y.device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(seed)
-            return sampler(y, physics(operator, max_iter=20), x_init=operator.extend(y))
+            return sampler(y, self.physics(operator, max_iter=20), x_init=operator.extend(y))
 
 
-def dps(config: BenchmarkConfig, device: torch.device) -> Method:
+def dps(config: BenchmarkConfig, device: torch.device, library_blur: bool = False) -> Method:
     """DPS: the gradient of the data term is taken through the network.
 
     50 steps with a weight of 3 and 10 gained 1.24 and 1.28 dB. On the central 128 x 128 pixels: 1.9 dB with a weight
@@ -176,10 +208,10 @@ def dps(config: BenchmarkConfig, device: torch.device) -> Method:
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DPS(load_network(config, device)[0], steps=50, sigma_start=0.3)
+    return DPS(load_network(config, device)[0], steps=50, sigma_start=0.3, library_blur=library_blur)
 
 
-def diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
+def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = False) -> Method:
     """DiffPIR: a proximal step on the data after each denoising.
 
     lambda = 2 gained 2.2 dB with zeta = 0.3, and 3.7 dB with zeta = 1; 1 and 7 gained 0.0 and 1.9 dB with zeta = 0.3.
@@ -192,7 +224,7 @@ def diffpir(config: BenchmarkConfig, device: torch.device) -> Method:
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DiffPIR(load_network(config, device)[0], steps=20, sigma_start=0.3)
+    return DiffPIR(load_network(config, device)[0], steps=20, sigma_start=0.3, library_blur=library_blur)
 
 
 def _require_deepinv() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluation.methods import MethodUnavailable
-from evaluation.methods.deepinv_samplers import _vp_time, diffpir, dps, physics
+from evaluation.methods.deepinv_samplers import _vp_time, diffpir, dps, library_physics, physics
 from evaluation.methods.network import CountedNetwork, UnitRangeDenoiser
 from evaluation.metrics import psnr
 from optics import DefocusOperator
@@ -28,6 +28,30 @@ def test_our_operator_is_a_linear_physics(deepinv, varying):
     assert torch.equal(ours.A(x), operator(x))
     # Relative to |x|^2: rounding of single precision.
     assert abs(float(ours.adjointness_test(x))) < 1e-5 * float(x.square().sum())
+
+
+@pytest.mark.parametrize("radius_map", ["varying", "in part sharp", "constant"])
+def test_the_librarys_blur_is_our_operator(deepinv, varying, radius_map):
+    radius = {
+        "varying": varying.radius_map,
+        "in part sharp": (varying.radius_map - varying.radius_map.mean()).clamp(min=0),
+        "constant": torch.full_like(varying.radius_map, 2.3),
+    }[radius_map]
+    operator = DefocusOperator(radius)
+    library = library_physics(operator)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 3, *operator.canvas_size, generator=generator)
+    y = torch.rand(1, 3, *operator.capture_size, generator=generator)
+    torch.testing.assert_close(library.A(x), operator(x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(library.A_adjoint(y), operator.adjoint(y), atol=1e-5, rtol=0)
+
+
+def test_a_sampler_makes_the_same_picture_of_the_librarys_blur(deepinv, tiny, varying):
+    pictures = []
+    for library_blur in (False, True):
+        method = replace(diffpir(tiny, CPU, library_blur=library_blur), steps=3)
+        pictures.append(method(varying, varying.radius_map, torch.Generator().manual_seed(0)).image)
+    torch.testing.assert_close(*pictures, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("make", [dps, diffpir])
