@@ -65,6 +65,7 @@ def check_settings(settings: "SamplerSettings") -> None:
         _require(settings, used, key, f"{defaults[key]} unless {owner} is {' or '.join(owners)}")
     if settings.output == "sample":
         _require(settings, settings.solver != "red-diff", "output", "mean with solver red-diff, which finds a mode")
+        _require(settings, settings.runs == 1, "runs", "1 with output sample: the mean of samples is none")
         _require(settings, settings.temperature in (defaults["temperature"], 1), "temperature", "1 with output sample")
         _require(settings, settings.renoise in (defaults["renoise"], None), "renoise", "null with output sample")
     if settings.predictor == "none":
@@ -93,7 +94,7 @@ def _check_values(settings: "SamplerSettings") -> None:
     require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
     for key in ("corrector_below", "model_error", "restarts", "eta", "churn", "stop_change", "latent_prior_fade"):
         require(getattr(settings, key) >= 0, key, "non-negative")
-    for key in ("corrector_steps", "ode_steps", "cg_iterations"):
+    for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
         require(getattr(settings, key) >= 1, key, "at least 1")
     for key in (
         "strength", "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",

@@ -19,6 +19,7 @@ from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics import DISK, UNKNOWN, DefocusOperator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
+from samplers.averaged_runs import mean_of_runs
 from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
 from samplers.latent_guide import LatentGuide
 from samplers.map_estimators import estimate_map
@@ -204,8 +205,12 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             start = operator.extend(y) if second is None else second.x
             return start_state(self.sde, start, sampler.sigmas[0], generator, settings.noise_scale)
 
-        # Called as a method, the sampler is the only owner of its first state and can let it go.
-        x = operator.crop(sampler.__call__(denoiser, state(), generator=generator, callback=evaluated))
+        def run(callback: Callable[[SamplerStep], None]) -> Tensor:
+            denoiser.restart()
+            # Called as a method, the sampler is the only owner of its first state and can let it go.
+            return operator.crop(sampler.__call__(denoiser, state(), generator=generator, callback=callback))
+
+        x = mean_of_runs(run, settings.runs, evaluated)
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
         restored = ((x + 1) / 2).clamp(0, 1)

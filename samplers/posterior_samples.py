@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from samplers.averaged_runs import shifted
 from samplers.pipeline import Restoration
 from samplers.restoring import ScoreMethod
 from samplers.reverse_process import SamplerStep
@@ -56,7 +57,7 @@ class SamplesMethod:
         confidence: Tensor | None = None,
     ) -> SampledRestoration:  # fmt: skip
         """Restores a capture `count` times; arguments and errors as of `ScoreMethod`."""
-        first = self.method(image, radius_map, _shifted(callback, 0, self.count), confidence)
+        first = self.method(image, radius_map, shifted(callback, 0, self.count), confidence)
         samples, evaluations = [first.image], first.evaluations
         # Map and lens are found once, for the first.
         options = {**self.method.options, "lens": first.lens}
@@ -64,7 +65,7 @@ class SamplesMethod:
             method = ScoreMethod(
                 self.method.pipeline, self.method.settings, seed=self.method.seed + number, **options
             )
-            drawn = method(image, first.radius_map, _shifted(callback, number, self.count), first.confidence)
+            drawn = method(image, first.radius_map, shifted(callback, number, self.count), first.confidence)
             samples.append(drawn.image)
             evaluations += drawn.evaluations
         return SampledRestoration(
@@ -74,12 +75,3 @@ class SamplesMethod:
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Estimates the map that the method takes where none is given, see `ScoreMethod.estimate_map`."""
         return self.method.estimate_map(image)
-
-
-def _shifted(
-    callback: Callable[[SamplerStep], None] | None, number: int, count: int
-) -> Callable[[SamplerStep], None] | None:
-    """Counts the evaluations of one sample on from those before."""
-    if callback is None:
-        return None
-    return lambda step: callback(replace(step, index=number * step.total + step.index, total=count * step.total))

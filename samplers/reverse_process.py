@@ -120,7 +120,8 @@ class EvaluationCount:
         self.count, self._callback = 0, callback
 
     def __call__(self, step: SamplerStep) -> None:
-        self.count = step.index
+        # Not the step's own index, for one of several runs may end early.
+        self.count += 1
         if self._callback is not None:
             self._callback(step)
 

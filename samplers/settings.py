@@ -60,6 +60,7 @@ class SamplerSettings:
         sigma_end: Last noise level.
         grid: `karras`, `log-snr` or `time` (equidistant in the SDE's time).
         rho: Shape of the grid, see `karras_grid`.
+        runs: Runs of the sampler, each from noise of its own, whose results are averaged, see `samplers.averaged_runs`.
         restarts: How often the descent goes back to `restart_high` from `restart_low`, see `samplers.restart`.
         restart_low: Noise level at which it goes back.
         restart_high: Noise level that it goes back to.
@@ -104,11 +105,12 @@ class SamplerSettings:
     output: str = "mean"
     solver: str = "predictor-corrector"
     guidance: str = "proximal"
-    steps: int = 13
+    steps: int = 8
     sigma_start: float = 0.3
     sigma_end: float = 0.01
     grid: str = "karras"
     rho: float = 1.0
+    runs: int = 1
     restarts: int = 0
     restart_low: float = 0.05
     restart_high: float = 0.2
@@ -231,7 +233,7 @@ class SamplerSettings:
     @property
     def evaluations(self) -> int:
         """Network evaluations of one restoration, corrections included, unless it stops early."""
-        return self.sampler().evaluations
+        return self.runs * self.sampler().evaluations
 
     def _predictor(self) -> Predictor:
         match self.predictor:

@@ -100,6 +100,10 @@ class GuidedDenoiser(Denoiser):
         self.residual: Tensor | None = None
         self._increment: Tensor | None = None
 
+    def restart(self) -> None:
+        """Forgets the run before, so that the next one is that of a new denoiser."""
+        self.residual = self._increment = None
+
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate = self.denoiser(x_t, t)
         self.linearize(estimate)
