@@ -116,7 +116,7 @@ class SamplerSettings:
     restart_high: float = 0.2
     predictor: str = "ancestral"
     renoise: float | None = 1.0
-    temperature: float = 0.7
+    temperature: float = 0.85
     corrector: bool = True
     corrector_rule: str = "sigma"
     corrector_ratio: float = 0.16
