@@ -76,7 +76,7 @@ def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipe
     expected = (photo + 0.05).clamp(0, 1)
     results = [with_prior(photo, **options, settings=SamplerSettings(**FEW, latent_prior=c)) for c in ("on", "auto")]
     for result in results:
-        torch.testing.assert_close(result.image, expected, atol=2e-3, rtol=0)
+        torch.testing.assert_close(result.image, expected, atol=4e-3, rtol=0)
     doubting = SamplerSettings(**FEW, latent_prior_variance=1e8)
     assert (with_prior(photo, **options, settings=doubting).image - expected).abs().mean() > 0.02
 

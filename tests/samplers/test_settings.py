@@ -103,7 +103,7 @@ def test_every_solver_takes_every_guidance_and_counts_its_evaluations(solver, sd
 def test_a_sample_has_all_the_noise():
     sampler = SamplerSettings(output="sample").sampler()
     assert sampler.predictor == AncestralPredictor(None, 1.0) and sampler.corrector.temperature == 1.0
-    assert SamplerSettings(output="sample").noise_scale == 1.0 and SamplerSettings().noise_scale == 0.7
+    assert SamplerSettings(output="sample").noise_scale == 1.0 and SamplerSettings().noise_scale == 0.85
     assert SamplerSettings(output="sample", solver="daps").sampler().sample
     assert not SamplerSettings(solver="daps").sampler().sample
 
