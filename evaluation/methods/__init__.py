@@ -100,9 +100,11 @@ METHODS: dict[str, Maker] = {
     "score-best": _lazy("ours", "score", preset="best"),
     "score-no-corrector": _lazy("ours", "score", overrides=("corrector=false",)),
     "score-fast-alone": _lazy("ours", "score", preset="fast", overrides=_ALONE),
+    "score-fast-sample": _lazy("ours", "score", preset="fast", overrides=("output=sample",)),
     "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=_ALONE),
 }
-"""Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` has no latent prior."""
+"""Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` has no latent prior,
+and `sample` draws from the posterior."""
 
 _FOLDER = "folder:"
 
