@@ -91,21 +91,31 @@ def claimed(result: Path) -> Iterator[Place]:
         PhotoError: If the folder cannot be written.
     """
     made = [parent for parent in result.parents if not parent.exists()]
-    place = Place(_folder(result), result.parent)
+    place, lock = Place(_folder(result), result.parent), None
     try:
-        lock = _locked(place.folder)
-    except OSError as error:
-        _remove_empty(made)
-        raise PhotoError(f"{result}: the results cannot be written: {error.strerror or error}") from error
-    if lock is None:
-        raise BusyError(f"{result}: expected to be the only process at work on it, got another one")
-    try:
+        try:
+            lock = _locked(place.folder)
+        except OSError as error:
+            _remove_empty(made)
+            raise PhotoError(f"{result}: the results cannot be written: {error.strerror or error}") from error
+        except KeyboardInterrupt:
+            # Held once more, to clear away what had been begun.
+            lock = _locked(place.folder)
+            raise
+        if lock is None:
+            raise BusyError(f"{result}: expected to be the only process at work on it, got another one")
         place.recover()
         yield place
     finally:
-        shutil.rmtree(place.folder, ignore_errors=True)
-        os.close(lock)
-        _remove_empty(made)
+        if lock is not None:
+            try:
+                shutil.rmtree(place.folder, ignore_errors=True)
+            except KeyboardInterrupt:
+                shutil.rmtree(place.folder, ignore_errors=True)
+                raise
+            finally:
+                os.close(lock)
+                _remove_empty(made)
 
 
 @contextmanager
@@ -147,6 +157,9 @@ def _locked(folder: Path) -> int | None:
             return None
         except FileNotFoundError:
             pass
+        except KeyboardInterrupt:
+            os.close(lock)
+            raise
         # The file was removed between opening and locking: its lock locks nothing.
         os.close(lock)
 

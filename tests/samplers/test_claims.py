@@ -1,0 +1,64 @@
+"""The places where results are made: whoever holds one leaves nothing behind, whenever it is interrupted."""
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from samplers.claims import BusyError, claimed
+
+
+def _interrupt_after(monkeypatch, owner, name):
+    """Lets the first call of a function do its work and then be interrupted."""
+    really, calls = getattr(owner, name), []
+
+    def interrupted(*arguments, **options):
+        result = really(*arguments, **options)
+        calls.append(name)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Path, "mkdir"), (os, "open"), (fcntl, "flock"), (os.path, "samestat"), (shutil, "rmtree")]
+)
+def test_an_interrupt_at_any_step_leaves_nothing_and_frees_the_place(tmp_path, monkeypatch, owner, name):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        calls = _interrupt_after(patch, owner, name)
+        with pytest.raises(KeyboardInterrupt), claimed(out / "cat.png"):
+            pass
+        assert calls
+    assert not out.exists()
+    with claimed(out / "cat.png") as place:
+        assert place.folder.is_dir()
+
+
+def test_an_interrupt_within_the_removal_leaves_nothing(tmp_path, monkeypatch):
+    def half_done(folder, **options):
+        monkeypatch.undo()
+        (folder / "cat.png").unlink()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "out" / "cat.png") as place:
+        (place.folder / "cat.png").touch()
+        monkeypatch.setattr(shutil, "rmtree", half_done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_another_holds_stays_when_a_claim_is_interrupted(tmp_path, monkeypatch):
+    with claimed(tmp_path / "cat.png") as place:
+        (place.folder / "cat.png").touch()
+        with monkeypatch.context() as patch:
+            _interrupt_after(patch, os, "open")
+            with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "cat.png"):
+                pass
+        assert (place.folder / "cat.png").exists()
+        with pytest.raises(BusyError), claimed(tmp_path / "cat.png"):
+            pass
