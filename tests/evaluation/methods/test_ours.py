@@ -73,9 +73,9 @@ def test_score_is_the_pipeline(tiny, varying, true_map):
 
 def test_presets_and_overrides_of_a_column_win(tiny):
     assert score(tiny, CPU).settings.steps == 5
-    assert score(tiny, CPU, preset="best").settings.steps == 34
+    assert score(tiny, CPU, preset="best").settings.runs == 4
     balanced = score(tiny, CPU, preset="balanced", overrides=["corrector=false", "cg_iterations=3"]).settings
-    assert (balanced.steps, balanced.corrector, balanced.cg_iterations) == (13, False, 3)
+    assert (balanced.steps, balanced.corrector, balanced.cg_iterations) == (8, False, 3)
 
 
 def test_unknown_settings_are_refused(tiny):
