@@ -5,11 +5,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from samplers.reverse_process import SamplerStep
+from samplers.reverse_process import Callback
 
 __all__ = ["mean_of_runs", "shifted"]
-
-Callback = Callable[[SamplerStep], None]
 
 
 def mean_of_runs(run: Callable[[Callback | None], Tensor], runs: int, callback: Callback | None) -> Tensor:

@@ -65,7 +65,6 @@ def check_settings(settings: "SamplerSettings") -> None:
         _require(settings, used, key, f"{defaults[key]} unless {owner} is {' or '.join(owners)}")
     if settings.output == "sample":
         _require(settings, settings.solver != "red-diff", "output", "mean with solver red-diff, which finds a mode")
-        _require(settings, settings.runs == 1, "runs", "1 with output sample: the mean of samples is none")
         _require(settings, settings.temperature in (defaults["temperature"], 1), "temperature", "1 with output sample")
         _require(settings, settings.renoise in (defaults["renoise"], None), "renoise", "null with output sample")
     if settings.predictor == "none":

@@ -210,7 +210,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             # Called as a method, the sampler is the only owner of its first state and can let it go.
             return operator.crop(sampler.__call__(denoiser, state(), generator=generator, callback=callback))
 
-        x = mean_of_runs(run, settings.runs, evaluated)
+        x = mean_of_runs(run, settings.averaged_runs, evaluated)
         if not torch.isfinite(x).all():
             raise FloatingPointError("the sampler produced undefined pixels")
         restored = ((x + 1) / 2).clamp(0, 1)

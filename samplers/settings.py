@@ -51,7 +51,7 @@ class SamplerSettings:
 
     Attributes:
         output: `mean` aims at the mean of the posterior, `sample` draws from it: with noise at its full scale, and with
-            the ancestral predictor's own share of it, so that temperature and renoise have no say.
+            the ancestral predictor's own share of it, in one run, so that temperature, renoise and runs have no say.
         solver: `predictor-corrector`, `heun`, `dpm-solver`, `daps` or `red-diff`.
         guidance: How the capture is met: `proximal`, `pigdm`, `moment-matching`, `dps`, `range-null`, or `none` for the
             prior alone (SDEdit). `daps` and `red-diff` meet it themselves.
@@ -233,7 +233,12 @@ class SamplerSettings:
     @property
     def evaluations(self) -> int:
         """Network evaluations of one restoration, corrections included, unless it stops early."""
-        return self.runs * self.sampler().evaluations
+        return self.averaged_runs * self.sampler().evaluations
+
+    @property
+    def averaged_runs(self) -> int:
+        """Runs of one restoration: the mean of several samples would be none."""
+        return 1 if self.output == "sample" else self.runs
 
     def _predictor(self) -> Predictor:
         match self.predictor:

@@ -1,6 +1,5 @@
 """The places where results are made: whoever holds one leaves nothing behind, whenever it is interrupted."""
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from samplers.claims import BusyError, claimed
+
+fcntl = pytest.importorskip("fcntl")
 
 
 def _interrupt_after(monkeypatch, owner, name):

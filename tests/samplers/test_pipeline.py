@@ -74,9 +74,10 @@ def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipe
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 10.0}
     # In [0, 1] units the shift is half as large.
     expected = (photo + 0.05).clamp(0, 1)
-    results = [with_prior(photo, **options, settings=SamplerSettings(**FEW, latent_prior=c)) for c in ("on", "auto")]
+    quiet = SamplerSettings(**FEW, temperature=0.7)
+    results = [with_prior(photo, **options, settings=replace(quiet, latent_prior=c)) for c in ("on", "auto")]
     for result in results:
-        torch.testing.assert_close(result.image, expected, atol=4e-3, rtol=0)
+        torch.testing.assert_close(result.image, expected, atol=2e-3, rtol=0)
     doubting = SamplerSettings(**FEW, latent_prior_variance=1e8)
     assert (with_prior(photo, **options, settings=doubting).image - expected).abs().mean() > 0.02
 
