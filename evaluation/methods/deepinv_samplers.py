@@ -1,8 +1,8 @@
 """DPS and DiffPIR as the library deepinv implements them, with our score network and our operator.
 
 Network, operator, map and noise level are those of our own sampler, so that the difference is the sampler's alone.
-With `library_blur` the operator is deepinv's own `SpaceVaryingBlur`, of the same PSFs and weights: the same pictures
-but for rounding, in the time that the library takes for them.
+With `library_blur` the operator is deepinv's own `SpaceVaryingBlur`, of the same PSFs and weights: nearly the same
+pictures, for ours leaves out what a photo does not show, in the time that the library takes for them.
 Both start where ours does, from the capture with noise, instead of from noise alone: the network knows noise up to
 a standard deviation of 3 in [-1, 1] units, and their own start is beyond 100. Blind, the noise level includes the
 error of the model that our sampler allows for, at the mean radius.

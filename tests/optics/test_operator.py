@@ -42,7 +42,7 @@ def test_flat_light_stays_flat(high, softness):
 @pytest.mark.parametrize("block", [5, 16, 31])
 def test_block_size_does_not_matter(block):
     radius_map = _map(45, 38)
-    whole, cut = DefocusOperator(radius_map, block=64), DefocusOperator(radius_map, block=block)
+    whole, cut = (DefocusOperator(radius_map, block=side, tolerance=0) for side in (64, block))
     x, y = _random((1, 3, *whole.canvas_size), 3), _random((1, 3, 45, 38), 4)
     assert cut.canvas_size == whole.canvas_size
     torch.testing.assert_close(cut(x), whole(x), rtol=0, atol=1e-5)
@@ -71,7 +71,7 @@ def _interpolated_psf(radius, reach):
 
 def test_each_pixel_gathers_through_its_own_psf():
     radius_map = _map(14, 17, low=0.3, high=5.0)
-    operator = DefocusOperator(radius_map, block=8)
+    operator = DefocusOperator(radius_map, block=8, tolerance=0)
     x = _random((1, 2, *operator.canvas_size), 6, torch.float64).float()
     y, m = operator(x), operator.margin
     for row, column in [(0, 0), (3, 11), (7, 7), (13, 16), (12, 2)]:
@@ -85,7 +85,7 @@ def test_a_point_of_light_shows_the_map_at_the_right_place_and_the_right_way_up(
     # Sharp above row 12, defocused below it, more so to the right: nothing is symmetric.
     radius_map = torch.zeros(1, 1, 24, 30)
     radius_map[..., 12:, :] = torch.linspace(2, 4, 30)
-    operator = DefocusOperator(radius_map)
+    operator = DefocusOperator(radius_map, tolerance=0)
     m = operator.margin
     x = torch.zeros(1, 1, *operator.canvas_size)
     x[..., m + 11, m + 20] = 1.0
@@ -100,6 +100,44 @@ def test_a_point_of_light_shows_the_map_at_the_right_place_and_the_right_way_up(
     torch.testing.assert_close(y.double(), expected, rtol=0, atol=1e-6)
     assert y[11, 20] == pytest.approx(1, abs=1e-6) and y[10].abs().max() < 1e-6
     assert y[14, 20] > 0.01 and float(y[12:, 21:].sum()) != pytest.approx(float(y[12:, :20].sum()), rel=1e-2)
+
+
+def _photo_like(height, width, seed):
+    """A random picture whose power falls with the square of frequency, of mean 0 and variance 1."""
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    amplitude = (rows**2 + columns**2 + 1 / 64**2) ** -0.5
+    amplitude[0, 0] = 0
+    photo = torch.fft.irfft2(torch.fft.rfft2(_random((1, 1, height, width), seed)) * amplitude, s=(height, width))
+    return photo / photo.std()
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.3])
+def test_what_is_left_out_of_the_psfs_is_within_the_tolerance_for_photos(softness):
+    radius_map = _map(150, 170, high=7.0)
+    exact = DefocusOperator(radius_map, softness, tolerance=0)
+    x = _photo_like(*exact.canvas_size, 9)
+    for tolerance in (0.005, 0.02):
+        operator = DefocusOperator(radius_map, softness, tolerance=tolerance)
+        change = (operator(x) - exact(x)).std()
+        assert tolerance / 20 < change < tolerance
+
+
+def test_a_map_of_few_radii_far_apart_takes_no_more_than_those():
+    # A step from 1 to 6 px: interpolation and components between them have no say.
+    radius_map = torch.full((1, 1, 40, 60), 1.0)
+    radius_map[..., 25:] = 6.0
+    operator = DefocusOperator(radius_map, tolerance=0)
+    x = _random((1, 1, *operator.canvas_size), 10)
+    m = operator.margin
+    for columns, radius in ((slice(0, 25), 1.0), (slice(25, 60), 6.0)):
+        whole = convolve2d(x[0, 0].double().numpy(), defocus_psf(radius).numpy(), mode="same")
+        expected = whole[m : m + 40, m : m + 60][:, columns]
+        np.testing.assert_allclose(operator(x)[0, 0, :, columns].numpy(), expected, atol=1e-5)
+
+
+def test_a_negative_tolerance_is_refused():
+    with pytest.raises(ValueError, match="tolerance must not be negative, got -0.1"):
+        DefocusOperator(torch.ones(1, 1, 4, 5), tolerance=-0.1)
 
 
 def test_light_from_the_margin_reaches_the_capture():
