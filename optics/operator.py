@@ -229,17 +229,19 @@ class _Block:
 
     def _parts(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of the mean PSF and of each component: coefficient in every pixel, shape (h, w), and spectrum."""
-        components = _components(self._psf, self._radii, self._position, self.shape, self._tolerance)
+        components = _components(
+            self._psf, self._radii, self._position, self.shape, self._tolerance, like.device
+        )
         place = self._place.clamp(min=0)
         lower = place.long().clamp_(max=max(len(self._radii) - 2, 0))
         share, lower = place - lower, lower.flatten()
         upper = (lower + 1).clamp_(max=len(self._radii) - 1)
         blurred = self._blurred() if self._has_sharp else torch.ones_like(place)
-        yield blurred, components.spectra[0].to(like.device)
-        for nodes, otf in zip(components.coefficients.to(like.device), components.spectra[1:], strict=True):
+        yield blurred, components.spectra[0]
+        for nodes, otf in zip(components.coefficients, components.spectra[1:], strict=True):
             # Several times as fast as indices of two dimensions.
             ends = (nodes.index_select(0, index).view_as(place) for index in (lower, upper))
-            yield torch.lerp(*ends, share).mul_(blurred), otf.to(like.device)
+            yield torch.lerp(*ends, share).mul_(blurred), otf
 
 
 def _nodes(present: Tensor, count: int) -> Tensor:
@@ -255,11 +257,13 @@ def _nodes(present: Tensor, count: int) -> Tensor:
 
 @lru_cache(maxsize=512)
 def _components(
-    shape: _Shape, radii: tuple[float, ...], position: tuple[float, float], size: tuple[int, int], tolerance: float
-) -> PSFComponents:
+    shape: _Shape, radii: tuple[float, ...], position: tuple[float, float], size: tuple[int, int], tolerance: float,
+    device: torch.device,
+) -> PSFComponents:  # fmt: skip
     """The components of the PSFs of some radii, on pictures of a size."""
     spectra = torch.stack([_transfer_function(shape, radius, position, size) for radius in radii])
-    return psf_components(spectra, size[1], tolerance)
+    components = psf_components(spectra, size[1], tolerance)
+    return PSFComponents(components.spectra.to(device), components.coefficients.to(device))
 
 
 @lru_cache(maxsize=512)
