@@ -47,7 +47,6 @@ class MomentMatchingGuidance(GuidedDenoiser):
     ) -> None:
         super().__init__(denoiser, model, y, noise_std)
         self.iterations = iterations
-        self._solution: Tensor | None = None
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate, pullback = differentiate(self.denoiser, x_t, t, "moment-matching")
@@ -60,11 +59,12 @@ class MomentMatchingGuidance(GuidedDenoiser):
             """Cov[x_0 | x_t] A^T W^1/2 v, a canvas."""
             return variance * pullback(derivative.adjoint(root * v))
 
-        # For W^-1/2 times the unknown, so that pixels of no weight leave the system well-posed.
-        self._solution = conjugate_gradient(
+        # For W^-1/2 times the unknown, so that pixels of no weight leave the system well-posed. From zero each time:
+        # few iterations with a J that is symmetric only nearly do not mend a start that another level has left.
+        solution = conjugate_gradient(
             lambda v: root * derivative(spread(v)) + data.noise_variance * v,
             root * residual,
-            residual.new_zeros(residual.shape) if self._solution is None else self._solution,
+            residual.new_zeros(residual.shape),
             iterations=self.iterations,
         )
-        return estimate + spread(self._solution)
+        return estimate + spread(solution)

@@ -144,6 +144,34 @@ def test_dps_neglects_how_pixels_hang_together():
     assert 0.02 < float((blurred - expected).norm() / (prior - expected).norm()) < 0.9
 
 
+@pytest.mark.parametrize("guide", ALL)
+def test_after_a_restart_a_guide_is_a_new_one(guide):
+    denoiser, model, y, noise_std, _ = _world(SDES["ve"], SMOOTH, "varying")
+    if guide is RangeNullGuidance:
+        noise_std = noise_std.mean()
+    # Few iterations, so that the start of the solver shows in its result.
+    options = {} if guide is DPSGuidance else {"iterations": 2}
+    x_t = torch.randn(2, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    high, low = (torch.tensor(sigma, dtype=torch.float64) for sigma in (0.6, 0.2))
+    times = [SDES["ve"].time_of(sigma) for sigma in (high, low)]
+    used, fresh = (guide(denoiser, model, y, noise_std, **options) for _ in range(2))
+    with torch.no_grad():
+        for t in times:
+            used(x_t, t)
+        used.restart()
+        assert torch.equal(used(x_t, times[1]), fresh(x_t, times[1]))
+
+
+def test_moment_matching_owes_nothing_to_the_levels_before():
+    denoiser, model, y, noise_std, _ = _world(SDES["ve"], SMOOTH, "varying")
+    used, fresh = (MomentMatchingGuidance(denoiser, model, y, noise_std, iterations=2) for _ in range(2))
+    x_t = torch.randn(2, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    high, low = (SDES["ve"].time_of(torch.tensor(sigma, dtype=torch.float64)) for sigma in (0.6, 0.05))
+    with torch.no_grad():
+        used(x_t, high)
+        assert torch.equal(used(x_t, low), fresh(x_t, low))
+
+
 @pytest.mark.parametrize("guide", [ProximalGuidance, *GRADIENT])
 def test_pixels_without_weight_are_ignored(guide):
     denoiser, model, y, noise_std, _ = _world(SDES["vp"], SMOOTH, "varying")
