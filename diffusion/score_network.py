@@ -83,6 +83,7 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
             or a list of one for each.
         embedding: Width of the noise-level embedding.
         sigma_data: Pixel standard deviation of the training photos in [-1, 1] units.
+        sigma_max: Largest noise level of the training in [-1, 1] units; it has no say in what the network computes.
     """
 
     _supports_gradient_checkpointing = True
@@ -94,6 +95,7 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
         blocks: int | tuple[int, ...] = 2,
         embedding: int = 128,
         sigma_data: float = 0.5,
+        sigma_max: float = 3.0,
     ) -> None:
         super().__init__()
         # Set by enable_gradient_checkpointing of diffusers: memory for time while training.

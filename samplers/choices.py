@@ -31,23 +31,34 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 # What only some choices use: a value other than the default would be ignored by the others.
 _STEPPING = ("solver", ("predictor-corrector", "heun", "dpm-solver"))
 _PREDICTING = ("solver", ("predictor-corrector",))
-USED_BY: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "guidance": _STEPPING,
-    "restarts": _STEPPING,
-    "stop_change": _STEPPING,
-    "predictor": _PREDICTING,
-    "corrector_rule": _PREDICTING,
-    "corrector_steps": _PREDICTING,
-    "extrapolate": _PREDICTING,
-    "order": ("solver", ("dpm-solver",)),
-    "eta": ("solver", ("dpm-solver",)),
-    "churn": ("solver", ("heun",)),
-    "ode_steps": ("solver", ("daps",)),
-    "red_weight": ("solver", ("red-diff",)),
-    "red_rate": ("solver", ("red-diff",)),
-    "rho": ("grid", ("karras",)),
-    "cutoff": ("guidance", ("range-null",)),
-}
+_CORRECTING = ("corrector", (True,))
+_PROXIMAL = ("guidance", ("proximal",))
+USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
+    "guidance": (_STEPPING,),
+    "restarts": (_STEPPING,),
+    "stop_change": (_STEPPING,),
+    "predictor": (_PREDICTING,),
+    "renoise": (_PREDICTING, ("predictor", ("ancestral",))),
+    "corrector_rule": (_PREDICTING, _CORRECTING),
+    "corrector_ratio": (_PREDICTING, _CORRECTING),
+    "corrector_below": (_PREDICTING, _CORRECTING),
+    "corrector_steps": (_PREDICTING, _CORRECTING),
+    "extrapolate": (_PREDICTING,),
+    "order": (("solver", ("dpm-solver",)),),
+    "eta": (("solver", ("dpm-solver",)),),
+    "churn": (("solver", ("heun",)),),
+    "ode_steps": (("solver", ("daps",)),),
+    "red_weight": (("solver", ("red-diff",)),),
+    "red_rate": (("solver", ("red-diff",)),),
+    "rho": (("grid", ("karras",)),),
+    "strength": (
+        ("solver", ("predictor-corrector", "heun", "dpm-solver", "daps")), ("guidance", ("proximal", "pigdm", "dps"))
+    ),
+    "cutoff": (("guidance", ("range-null",)),),
+    "latent_prior_variance": (_STEPPING, _PROXIMAL),
+    "latent_prior_share": (_STEPPING, _PROXIMAL),
+    "latent_prior_fade": (_STEPPING, _PROXIMAL),
+}  # fmt: skip
 
 
 def check_settings(settings: "SamplerSettings") -> None:
@@ -58,11 +69,15 @@ def check_settings(settings: "SamplerSettings") -> None:
     """
     defaults = {field.name: field.default for field in fields(settings)}
     _check_values(settings)
-    for key, (owner, owners) in USED_BY.items():
-        used = getattr(settings, owner) in owners or getattr(settings, key) == defaults[key]
-        # No guidance is what the other solvers take.
-        used = used or (key, settings.guidance) == ("guidance", "none")
-        _require(settings, used, key, f"{defaults[key]} unless {owner} is {' or '.join(owners)}")
+    for key, conditions in USED_BY.items():
+        for owner, owners in conditions:
+            used = getattr(settings, owner) in owners or getattr(settings, key) == defaults[key]
+            # No guidance is what the other solvers take.
+            used = used or (key, settings.guidance) == ("guidance", "none")
+            _require(settings, used, key, f"{defaults[key]} unless {owner} is {' or '.join(map(str, owners))}")
+    for key in ("restart_low", "restart_high"):
+        used = settings.restarts or getattr(settings, key) == defaults[key]
+        _require(settings, used, key, f"{defaults[key]} unless restarts is at least 1")
     if settings.output == "sample":
         _require(settings, settings.solver != "red-diff", "output", "mean with solver red-diff, which finds a mode")
         _require(settings, settings.temperature in (defaults["temperature"], 1), "temperature", "1 with output sample")
@@ -84,19 +99,22 @@ def _check_values(settings: "SamplerSettings") -> None:
 
     for key, choices in CHOICES.items():
         require(getattr(settings, key) in choices, key, " or ".join(choices))
+    for key, value in vars(settings).items():
+        require(not isinstance(value, float) or math.isfinite(value), key, "a finite number")
     require(settings.steps >= 2, "steps", "at least 2")
     require(0 < settings.sigma_end < settings.sigma_start, "sigma_end", f"in (0, sigma_start={settings.sigma_start})")
-    require(settings.sigma_start <= 3, "sigma_start", "at most 3, the largest noise level of training")
     require(settings.rho >= 1, "rho", "at least 1")
     require(settings.renoise is None or 0 <= settings.renoise <= 1, "renoise", "null or in [0, 1]")
     require(0 <= settings.temperature <= 1, "temperature", "in [0, 1]")
     require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
-    for key in ("corrector_below", "model_error", "restarts", "eta", "churn", "stop_change", "latent_prior_fade"):
+    require(0 <= settings.eta <= 1, "eta", "in [0, 1]")
+    for key in ("corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade"):
         require(getattr(settings, key) >= 0, key, "non-negative")
     for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
         require(getattr(settings, key) >= 1, key, "at least 1")
+    require(settings.strength is None or settings.strength > 0, "strength", "null or positive")
     for key in (
-        "strength", "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
+        "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
     ):  # fmt: skip
         require(getattr(settings, key) > 0, key, "positive")
     require(0 <= settings.latent_prior_share <= 1, "latent_prior_share", "between 0 and 1")

@@ -169,7 +169,8 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     if settings.condition == "on" and pipeline.conditioning is None:
         raise UsageError(f"condition=on: expected weights with a conditioning, got {weights} without")
     try:
-        settings.check(pipeline.sde, "linear" if choice.light == "linear" else "srgb")
+        sigma_max = pipeline.score_network.config.sigma_max
+        settings.check(pipeline.sde, "linear" if choice.light == "linear" else "srgb", sigma_max)
     except ValueError as error:
         raise UsageError(str(error)) from None
     estimator = choice.map_estimator or best_estimator(pipeline.defocus_map)

@@ -177,7 +177,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
         _check_capture(image, radius_map)
         guide = LatentGuide(self.latent_prior, self.conditioning, settings)
-        settings.check(self.sde)
+        settings.check(self.sde, sigma_max=self.score_network.config.sigma_max)
         generator = generator or torch.Generator().manual_seed(0)
         known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std

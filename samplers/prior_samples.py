@@ -49,14 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f"{arguments.output}: expected no such file yet, got one (--overwrite replaces it)", FILE)
     try:
         network = load_score_network(arguments.weights)
+        largest = network.config.sigma_max
+        for option, level in (("--sigma-noise", arguments.sigma_noise), ("--sigma-photo", arguments.sigma_photo)):
+            if level is not None and level > largest:
+                known = f"at most {largest:g}, the largest noise level of the network's training"
+                return _report(f"{option}: expected {known}, got {level:g}", USAGE)
         photos = [_middle(file, arguments.side) for file in arguments.photos]
         blurred = [_blurred(x, arguments.blur) for x in photos]
         rows = [[None] * arguments.count + starts for starts in (photos, blurred)]
         for sde, solver in ROWS:
             generator = torch.Generator().manual_seed(arguments.seed)
-            options = (network, VESDE() if sde == "ve" else VPSDE(), solver, arguments.steps)
+            options = (network, VESDE(sigma_max=largest) if sde == "ve" else VPSDE(), solver, arguments.steps)
             grey = [torch.zeros(3, arguments.side, arguments.side)] * arguments.count
-            starts = [(grey, arguments.sigma_noise), (blurred, arguments.sigma_photo)]
+            starts = [(grey, arguments.sigma_noise or largest), (blurred, arguments.sigma_photo)]
             rows.append([
                 x for pictures, sigma in starts if pictures
                 for x in draw(*options, torch.stack(pictures), sigma, generator)
@@ -121,7 +126,8 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--count", type=int, default=4, metavar="N", help="columns that are drawn from noise (default: 4)")
     add("--side", type=int, default=128, metavar="N", help="side of a picture in pixels (default: 128)")
     add("--steps", type=int, default=79, metavar="N", help="network evaluations, odd (default: 79)")
-    add("--sigma-noise", type=float, metavar="S", help="noise level where noise is the start (default: 3)")
+    noisiest = "noise level where noise is the start (default: the network's largest)"
+    add("--sigma-noise", type=float, metavar="S", help=noisiest)
     add("--sigma-photo", type=float, metavar="S", help="noise level on PHOTOs (default: 0.4)")
     add("--blur", type=radius, metavar="R", help="defocus of PHOTOs in pixels (default: 4)")
     add("--seed", type=seed, default=0, metavar="N", help="of all noise (default: 0)")
@@ -138,14 +144,14 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.output.suffix.lower() != ".png":
         parser.error(f"--output: expected a name that ends in .png, got {arguments.output}")
     for name, default, used in (
-        ("sigma_noise", 3.0, arguments.count), ("sigma_photo", 0.4, arguments.photos), ("blur", 4.0, arguments.photos),
+        ("sigma_noise", None, arguments.count), ("sigma_photo", 0.4, arguments.photos), ("blur", 4.0, arguments.photos),
     ):  # fmt: skip
         option, value = f"--{name.replace('_', '-')}", getattr(arguments, name)
         if value is not None and not used:
             parser.error(f"{option}: expected only with {'--count' if name == 'sigma_noise' else 'a PHOTO'}, got none")
         setattr(arguments, name, default if value is None else value)
-        if name != "blur" and not 0.01 < getattr(arguments, name) <= 3:
-            parser.error(f"{option}: expected a level above 0.01 and up to 3, got {value:g}")
+        if name != "blur" and value is not None and not 0.01 < value < float("inf"):
+            parser.error(f"{option}: expected a finite level above 0.01, got {value:g}")
     if arguments.blur > arguments.side:
         parser.error(f"--blur: expected at most the side of a picture, {arguments.side}, got {arguments.blur:g}")
     return arguments

@@ -81,7 +81,8 @@ class SamplerSettings:
         red_weight: Weight of the prior in `red-diff`.
         red_rate: Learning rate of `red-diff`.
         stop_change: The run ends once estimates change by no more, root mean square; 0 for never.
-        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less).
+        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less). null for 0.5, or 4 with `daps`,
+            which draws pixels independently: with more variance than a denoiser's error has, noise piles up.
         cg_iterations: Bound of the solver's iterations at each evaluation; `moment-matching` takes a quarter of it.
         cutoff: Singular values of the blur below it are left to the prior by `range-null`.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
@@ -130,7 +131,7 @@ class SamplerSettings:
     red_weight: float = 0.25
     red_rate: float = 0.03
     stop_change: float = 0.0
-    strength: float = 0.5
+    strength: float | None = None
     cg_iterations: int = 16
     cutoff: float = 0.1
     noise_factor: float = 1.0
@@ -153,14 +154,22 @@ class SamplerSettings:
         check_settings(self)
         self.sigmas()
 
-    def check(self, sde: SDE, light: str = "srgb") -> None:
+    def check(self, sde: SDE, light: str = "srgb", sigma_max: float | None = None) -> None:
         """Finds out before the work whether it can be done.
 
+        Args:
+            sde: The diffusion whose reverse is integrated.
+            light: What the blur mixes.
+            sigma_max: Largest noise level that the network knows; None for any.
+
         Raises:
-            ValueError: If the SDE does not reach the noise levels.
+            ValueError: If the SDE does not reach the noise levels, or the network does not know them.
             GuidanceError: If the guidance cannot take the light.
         """
         check_levels(sde, self.sigma_start, self.sigma_end)
+        if sigma_max is not None and self.sigma_start > sigma_max:
+            known = f"at most {sigma_max:g}, the largest noise level of the network's training"
+            raise ValueError(f"sigma_start: expected {known}, got {self.sigma_start:g}")
         if self.guidance == "range-null" and light != "srgb":
             others = " or ".join(name for name in GUIDANCES if name != "range-null")
             raise GuidanceError(f"guidance must be {others} with light {light}, got range-null, for linear blur")
@@ -187,7 +196,7 @@ class SamplerSettings:
                 return DPMSolver(sigmas, self.order, self.eta, temperature, self.stop_change)
             case "daps":
                 sample = self.output == "sample"
-                options = {"strength": self.strength, "iterations": self.cg_iterations}
+                options = {"strength": self.guidance_strength, "iterations": self.cg_iterations}
                 return DAPSSampler(sigmas, self.ode_steps, **options, temperature=temperature, sample=sample)
             case "red-diff":
                 return REDDiffSampler(sigmas, self.red_weight, self.red_rate, temperature)
@@ -211,7 +220,7 @@ class SamplerSettings:
         Raises:
             GuidanceError: If the guidance cannot take the noise.
         """
-        capture, strength = (denoiser, model, y, noise_std), {"strength": self.strength}
+        capture, strength = (denoiser, model, y, noise_std), {"strength": self.guidance_strength}
         match "none" if self.solver in ("daps", "red-diff") else self.guidance:
             case "proximal":
                 return ProximalGuidance(*capture, **strength, iterations=self.cg_iterations, second=second)
@@ -239,6 +248,13 @@ class SamplerSettings:
     def averaged_runs(self) -> int:
         """Runs of one restoration: the mean of several samples would be none."""
         return 1 if self.output == "sample" else self.runs
+
+    @property
+    def guidance_strength(self) -> float:
+        """lambda: the setting `strength`, or what stands for it."""
+        if self.strength is not None:
+            return self.strength
+        return 4.0 if self.solver == "daps" else 0.5
 
     def _predictor(self) -> Predictor:
         match self.predictor:

@@ -20,8 +20,10 @@ from samplers.settings import SamplerSettings
 
 COUNT, NOISE_STD = 2000, 0.1
 BEGIN, END = "<!-- {} begins -->", "<!-- {} ends -->"
-_EXACT = {"strength": 1.0, "model_error": 0.0, "sigma_start": 3.0, "sigma_end": 0.003, "rho": 5.0, "output": "sample"}
-_SAMPLE = {**_EXACT, "corrector": False}
+_SAMPLE = {
+    "model_error": 0.0, "sigma_start": 3.0, "sigma_end": 0.003, "rho": 5.0, "output": "sample", "corrector": False,
+}  # fmt: skip
+_EXACT = {"strength": 1.0}
 _LANGEVIN = {"corrector_below": 3.0, "corrector_ratio": 0.1, "corrector": True}
 
 SOLVERS = {
@@ -40,13 +42,13 @@ SOLVERS = {
 _ODE = {**_SAMPLE, "solver": "dpm-solver", "order": 3, "steps": 30}
 GUIDES = {
     "moment matching": {**_ODE, "guidance": "moment-matching", "cg_iterations": 40},
-    "PiGDM": {**_ODE, "guidance": "pigdm"},
-    "proximal": {**_ODE, "guidance": "proximal"},
-    "DPS": {**_ODE, "guidance": "dps"},
+    "PiGDM": {**_ODE, **_EXACT, "guidance": "pigdm"},
+    "proximal": {**_ODE, **_EXACT, "guidance": "proximal"},
+    "DPS": {**_ODE, **_EXACT, "guidance": "dps"},
     "range-null": {**_ODE, "guidance": "range-null"},
     "none": {**_ODE, "guidance": "none"},
-    "DAPS": {**_SAMPLE, "solver": "daps", "steps": 40},
-    "DAPS, 5 ODE steps": {**_SAMPLE, "solver": "daps", "steps": 40, "ode_steps": 5},
+    "DAPS": {**_SAMPLE, **_EXACT, "solver": "daps", "steps": 40},
+    "DAPS, 5 ODE steps": {**_SAMPLE, **_EXACT, "solver": "daps", "steps": 40, "ode_steps": 5},
     "RED-diff": {**_SAMPLE, "solver": "red-diff", "steps": 100, "output": "mean", "temperature": 1.0},
     "default settings": {"model_error": 0.0},
 }

@@ -68,7 +68,7 @@ def test_the_table_has_a_row_for_each_sampler_and_columns_for_noise_and_photos(t
     [
         (["--steps", "6"], 2, "--steps: expected an odd number"),
         (["--steps", "3"], 2, "--steps: expected at least 5, got 3"),
-        (["--sigma-noise", "4"], 2, "--sigma-noise: expected a level above 0.01 and up to 3, got 4"),
+        (["--sigma-noise", "4"], 2, "--sigma-noise: expected at most 3, the largest noise level"),
         (["--blur", "2"], 2, "--blur: expected only with a PHOTO, got none"),
         (["--blur", "17", "PHOTO"], 2, "--blur: expected at most the side of a picture, 16, got 17"),
         (["--count", "0", "--sigma-noise", "1", "PHOTO"], 2, "--sigma-noise: expected only with --count, got none"),

@@ -22,7 +22,7 @@ def test_settings_become_a_sampler():
     assert sampler.sigmas[0] == pytest.approx(0.5) and sampler.sigmas[-1] == pytest.approx(0.02)
     assert isinstance(sampler.predictor, AncestralPredictor) and sampler.predictor.renoise == 0.3
     assert (sampler.corrector.ratio, sampler.corrector.below) == (0.2, 0.1)
-    settings = SamplerSettings(predictor="reverse-diffusion", renoise=None, corrector=False)
+    settings = SamplerSettings(predictor="reverse-diffusion", corrector=False)
     assert isinstance(settings.sampler().predictor, ReverseDiffusionPredictor)
     assert settings.sampler().corrector is None
 
@@ -49,12 +49,12 @@ def test_every_preset_draws_samples_in_one_run():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("steps", 1), ("sigma_end", 0.0), ("sigma_end", 3.0), ("sigma_start", 3.5), ("rho", 0.5),
+        ("steps", 1), ("sigma_end", 0.0), ("sigma_end", 3.0), ("sigma_start", float("inf")), ("rho", 0.5),
         ("predictor", "euler"), ("renoise", -0.1), ("renoise", 1.1), ("corrector_ratio", 0.0),
         ("corrector_ratio", 1.0), ("corrector_below", -1.0), ("strength", 0.0), ("cg_iterations", 0),
         ("noise_factor", 0.0), ("precision", "fp16"), ("tile", 16), ("strength", float("nan")), ("order", 4),
         ("solver", "rk45"), ("guidance", "mcg"), ("grid", "linear"), ("output", "median"), ("restarts", -1),
-        ("runs", 0),
+        ("runs", 0), ("rho", float("inf")), ("strength", float("inf")), ("eta", 1.5), ("churn", float("nan")),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(key, value):
@@ -78,6 +78,14 @@ def test_values_out_of_range_are_named(key, value):
         ({"guidance": "range-null"}, "model_error must be 0 with guidance range-null"),
         ({"restarts": 1, "restart_high": 0.5}, "expected 0.01 <= restart_low < restart_high <= 0.3"),
         ({"grid": "log-snr", "rho": 7.0}, "rho must be 1.0 unless grid is karras"),
+        ({"restart_low": 0.1}, "restart_low must be 0.05 unless restarts is at least 1, got 0.1"),
+        ({"restart_high": 0.25}, "restart_high must be 0.2 unless restarts is at least 1, got 0.25"),
+        ({"solver": "heun", "renoise": 0.5}, "renoise must be 1.0 unless solver is predictor-corrector, got 0.5"),
+        ({"predictor": "euler-maruyama", "renoise": 0.5}, "renoise must be 1.0 unless predictor is ancestral"),
+        ({"corrector": False, "corrector_ratio": 0.3}, "corrector_ratio must be 0.16 unless corrector is True"),
+        ({"guidance": "pigdm", "latent_prior_share": 0.3}, "latent_prior_share must be 0.5 unless guidance is"),
+        ({"guidance": "moment-matching", "strength": 0.3}, "strength must be None unless guidance is proximal or"),
+        ({"solver": "red-diff", "strength": 0.3}, "strength must be None unless solver is"),
     ],
 )  # fmt: skip
 def test_settings_that_exclude_one_another_are_named(settings, message):
@@ -114,12 +122,21 @@ def test_a_sample_has_all_the_noise():
     assert not SamplerSettings(solver="daps").sampler().sample
 
 
+def test_daps_draws_with_less_variance_than_the_guidances_suppose():
+    assert SamplerSettings(solver="daps").sampler().strength == 4.0
+    assert SamplerSettings(solver="daps", strength=1.0).sampler().strength == 1.0
+
+
 def test_what_the_sde_or_the_light_cannot_do_is_named():
     with pytest.raises(ValueError, match="sigma_end: expected a number in .0.002, 3"):
         SamplerSettings(sigma_end=0.001).check(VESDE())
     SamplerSettings(sigma_end=0.001).check(VPSDE())
     with pytest.raises(ValueError, match="sigma_start: expected .*VPSDE"):
         SamplerSettings(sigma_start=2.9).check(VPSDE(beta_max=4.0))
+    with pytest.raises(ValueError, match="sigma_start: expected at most 0.5, the largest .* training, got 0.6"):
+        SamplerSettings(sigma_start=0.6).check(VESDE(), sigma_max=0.5)
+    SamplerSettings(sigma_start=0.5).check(VESDE(), sigma_max=0.5)
+    SamplerSettings(sigma_start=9.0).check(VPSDE(), sigma_max=10.0)
     with pytest.raises(ValueError, match="guidance must be proximal or pigdm or .* with light linear, got range-null"):
         SamplerSettings(guidance="range-null", model_error=0.0).check(VESDE(), "linear")
 
