@@ -44,7 +44,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     import torch
     from omegaconf import OmegaConf
 
-    from diffusion import DenoisingScoreMatching, ScoreNetwork, Uncertainty, weighting_of
+    from diffusion import DenoisingScoreMatching, EDMWeighting, ScoreNetwork, Uncertainty, weighting_of
     from samplers.weights import checked_folder
     from train.export import export_pipeline
     from train.initial_weights import start_from
@@ -81,7 +81,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         network.enable_gradient_checkpointing()
     if run.compile:
         objective.compile_network()
-    by_noise = LossByNoise()
+    # In one weighting whatever is minimised, so that runs can be compared.
+    by_noise, compared = LossByNoise(), EDMWeighting(config.noise, config.network.sigma_data)
     objective = loop.start(network, objective, by_noise)
     tracker = loop.tracker
 
@@ -89,7 +90,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         sigma = weighting.noise_level(batch["quantile"]).to(accelerator.device)
         x, noise = (batch[key].to(accelerator.device) for key in ("x", "noise"))
         losses, errors = objective(x, noise, sigma)
-        by_noise.add(sigma, weighting.weight(sigma) * errors)
+        by_noise.add(sigma, compared.weight(sigma) * errors)
         return losses.mean()
 
     export = partial(export_pipeline, network, pipeline=config.pipeline)

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion import DenoisingScoreMatching, ScoreNetwork, Uncertainty, denoising_error, weighting_of
+from diffusion import (
+    DenoisingScoreMatching,
+    EDMWeighting,
+    ScoreNetwork,
+    Uncertainty,
+    denoising_error,
+    weighting_of,
+)
 from train.averaging import PowerAverages
 from train.config import ScoreConfig
 from train.loss_by_noise import LossByNoise
@@ -49,7 +56,7 @@ def our_step(config: ScoreConfig, accelerator: Accelerator) -> tuple[Step, nn.Mo
     objective, optimizer = accelerator.prepare(objective, optimizer)
     averages, by_noise = PowerAverages(network.parameters(), config.averages.lengths), LossByNoise()
     x = _patches(config, accelerator.device)
-    losses = []
+    losses, compared = [], EDMWeighting(config.noise, config.network.sigma_data)
 
     def step() -> None:
         sigma = weighting.noise_level(torch.rand(len(x))).to(x.device)
@@ -60,7 +67,7 @@ def our_step(config: ScoreConfig, accelerator: Accelerator) -> tuple[Step, nn.Mo
         optimizer.zero_grad()
         averages.update(network.parameters())
         losses.append(sample_losses.mean().detach())
-        by_noise.add(sigma, weighting.weight(sigma) * errors)
+        by_noise.add(sigma, compared.weight(sigma) * errors)
         if len(losses) == config.run.log_every:
             by_noise.collect(lambda sums: sums)
             torch.stack(losses).mean().item()

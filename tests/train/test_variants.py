@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from training_runs import log_lines, settings, weights
+from training_runs import assert_same_run, log_lines, rewind, settings, weights
 
 from diffusion import DenoisingScoreMatching, EDMWeighting, NoiseLevels, ScoreNetwork
 from photos import find_photos
 from train import score
 from train.data_config import DataConfig
+from train.loss_by_noise import LOSS_BINS
 from train.sharp_photos import SharpPatches, StepSampler
 
 
@@ -65,6 +66,25 @@ def test_likelihood_is_an_objective(photos, tmp_path, sde):
     assert score.main(settings(photos, tmp_path / "run", *options)) == 0
     losses = _losses(tmp_path / "run")
     assert all(0 < loss < 10 for loss in losses)
+
+
+@pytest.mark.parametrize("weighting", ["edm", "uncertainty", "likelihood"])
+def test_losses_by_noise_level_can_be_compared_whatever_is_learned(photos, tmp_path, weighting):
+    options = [f"objective.weighting={weighting}", "optim.steps=1", "optim.batch=48"]
+    assert score.main(settings(photos, tmp_path / "run", *options)) == 0
+    losses = {key: value for line in log_lines(tmp_path / "run") for key, value in line.items() if key in LOSS_BINS}
+    assert losses.keys() == set(LOSS_BINS)
+    # An untrained network estimates c_skip x_t: its weighted error is variance of the photos / sigma_data^2 where noise
+    # hides the photo and 1 where it does not; the blocks have uniform values, of variance 1 / 3 in [-1, 1] units.
+    assert all(0.6 < loss < 2 for loss in losses.values()), losses
+
+
+def test_a_run_by_likelihood_resumes_bitwise_between_lines_of_the_log(photos, tmp_path):
+    command = ("objective.weighting=likelihood", "run.keep=9")
+    assert score.main(settings(photos, tmp_path / "whole", *command)) == 0
+    rewind(tmp_path / "whole", tmp_path / "resumed", 3)
+    assert score.main(settings(photos, tmp_path / "resumed", *command)) == 0
+    assert_same_run(tmp_path / "resumed", tmp_path / "whole")
 
 
 def test_objectives_that_do_not_fit_are_refused(photos, tmp_path, capsys):
