@@ -23,7 +23,8 @@ def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[li
 
     Args:
         config: Folder, patch size, test photos, cache.
-        report: Told once what is left out, how many, and which is the first; and what is cached.
+        report: Told once what is left out, how many, and which is the first; each held-out photo that is damaged; and
+            what is cached.
 
     Returns:
         Training photos and held-out photos, at least one of each.
@@ -58,10 +59,7 @@ def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[li
         fill_cache(sizes, Path(config.cache), config.workers, report)
     chosen = _without_copies(list(sizes), config, report) if config.exclude else list(sizes)
     training, held_out = split_holdout(chosen, config.holdout)
-    whole = [file for file in held_out if _decodes(file)]
-    if not whole:
-        raise ValueError(f"{config.root}: expected held-out photos that can be decoded, got none of {len(held_out)}")
-    return training, whole
+    return training, _whole(held_out, config.root, report)
 
 
 def split_holdout(files: list[Path], count: int) -> tuple[list[Path], list[Path]]:
@@ -109,8 +107,20 @@ def _size(file: Path) -> tuple[int, int]:
         return read(file).pixels.shape[:2]
 
 
-def _decodes(file: Path) -> bool:
-    return _fingerprint_of(file) is not None
+def _whole(held_out: list[Path], root: str, report: Callable[[str], None]) -> list[Path]:
+    """The held-out photos that can be decoded; what others lack is said of each."""
+    whole, damaged = [], 0
+    for file in held_out:
+        try:
+            read_rgb(file)
+        except PhotoError as error:
+            damaged += 1
+            report(f"left out, {damaged} so far of {len(held_out)} held-out photos: {error}")
+        else:
+            whole.append(file)
+    if not whole:
+        raise ValueError(f"{root}: expected held-out photos that can be decoded, got none of {len(held_out)}")
+    return whole
 
 
 def _fingerprint_of(file: Path) -> bytes | None:

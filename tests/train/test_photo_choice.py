@@ -51,11 +51,16 @@ def test_a_folder_without_photos_is_an_error(tmp_path):
         _choose(tmp_path)
 
 
-def test_damaged_photos_are_not_held_out(folder):
+def test_damaged_photos_are_not_held_out_but_named_and_counted(folder):
     _, held_out, _ = _choose(folder)
     data = held_out[0].read_bytes()
     held_out[0].write_bytes(data[: len(data) // 2])
-    assert _choose(folder)[1] == held_out[1:]
+    _, whole, reports = _choose(folder)
+    assert whole == held_out[1:] and len(reports) == 1
+    assert reports[0].startswith(f"left out, 1 so far of 2 held-out photos: {held_out[0]}: ")
+    held_out[1].write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="expected held-out photos that can be decoded, got none of 2"):
+        _choose(folder)
 
 
 @pytest.mark.parametrize("cached", [False, True])
