@@ -36,6 +36,7 @@ class NetworkConfig:
             block_counts(self.channels, self.blocks)
         except ValueError as error:
             raise ValueError(f"network.{error}") from None
+        _require(self.embedding >= 1, "network.embedding", "at least 1", self.embedding)
         _require(self.sigma_data > 0, "network.sigma_data", "positive", self.sigma_data)
 
 
