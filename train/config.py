@@ -78,6 +78,10 @@ class OptimConfig:
         )  # fmt: skip
         _require(self.steps >= 1, "optim.steps", "at least 1", self.steps)
         _require(self.lr > 0, "optim.lr", "positive", self.lr)
+        betas = self.betas
+        known = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        _require(known, "optim.betas", "two numbers in [0, 1)", betas)
+        _require(self.weight_decay >= 0, "optim.weight_decay", "non-negative", self.weight_decay)
         _require(self.warmup >= 0, "optim.warmup", "non-negative", self.warmup)
         _require(0 <= self.decay <= 1, "optim.decay", "in [0, 1]", self.decay)
         _require(self.clip > 0, "optim.clip", "positive", self.clip)
@@ -100,7 +104,10 @@ class AveragesConfig:
         _require(len(lengths) >= 1 and len(set(lengths)) == len(lengths), "averages.lengths", "distinct", lengths)
         _require(self.every >= 1, "averages.every", "at least 1", self.every)
         for length in lengths:
-            exponent(length)
+            try:
+                exponent(length)
+            except ValueError as error:
+                raise ValueError(f"averages.lengths: {error}") from None
 
 
 @dataclass
@@ -140,6 +147,7 @@ class RunConfig:
     artifacts: str = changeable("final")
 
     def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**64, "run.seed", "in [0, 2^64)", self.seed)
         _require(self.precision in ("bf16", "fp32"), "run.precision", "bf16 or fp32", self.precision)
         _require(
             self.wandb in ("offline", "online", "disabled"), "run.wandb", "offline, online or disabled", self.wandb
