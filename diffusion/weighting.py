@@ -40,12 +40,16 @@ class NoiseLevels:
     sigma_max: float = 3.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max:
+        # Negated, so that NaN is refused too.
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(
-                f"sigma_min and sigma_max must satisfy 0 < min < max, got {self.sigma_min} and {self.sigma_max}"
+                "noise.sigma_min and sigma_max must satisfy 0 < min < max < infinity, got "
+                f"{self.sigma_min} and {self.sigma_max}"
             )
-        if self.log_std <= 0:
-            raise ValueError(f"log_std must be positive, got {self.log_std}")
+        if not math.isfinite(self.log_mean):
+            raise ValueError(f"noise.log_mean must be a finite number, got {self.log_mean}")
+        if not 0 < self.log_std < math.inf:
+            raise ValueError(f"noise.log_std must be positive and finite, got {self.log_std}")
 
     def __call__(self, quantile: Tensor) -> Tensor:
         """Maps uniform numbers in (0, 1) to noise levels, monotonically; shape (B,) -> (B,)."""

@@ -40,10 +40,12 @@ def run_training(
 
     from safetensors import SafetensorError
 
-    from samplers.config import ConfigError, load_config
+    from samplers.config import ConfigError
+    from train.checked_settings import load_settings
 
     try:
-        train(load_config(schema(), file, overrides), dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
+        config = load_settings(schema(), file, overrides)
+        train(config, dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
     except ConfigError as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 2

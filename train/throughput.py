@@ -31,13 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Only now the slow imports: --help and usage errors answer at once.
     from photos.files import replacing
-    from samplers.config import ConfigError, load_config
+    from samplers.config import ConfigError
+    from train.checked_settings import load_settings
     from train.config import ScoreConfig
 
     try:
         # No photo is read and nothing is written.
         given = ["data.root=unused", "run.dir=unused", *arguments.overrides]
-        report = measure(load_config(ScoreConfig, arguments.config, given), arguments.rounds, arguments.steps)
+        report = measure(load_settings(ScoreConfig, arguments.config, given), arguments.rounds, arguments.steps)
         print(table(report))
         if arguments.out:
             with replacing(Path(arguments.out)) as temporary:

@@ -52,9 +52,10 @@ def _find(arguments: argparse.Namespace) -> None:
     from samplers.config import load_config
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import SamplerSettings, preset_file
+    from train.checked_settings import load_settings
     from train.defocus_map_config import DefocusMapConfig
 
-    data = load_config(DefocusMapConfig, None, [*arguments.overrides, "run.dir=unused"]).data
+    data = load_settings(DefocusMapConfig, None, [*arguments.overrides, "run.dir=unused"]).data
     pipeline = DefocusDeblurPipeline.from_pretrained(arguments.weights)
     settings = load_config(SamplerSettings, preset_file(arguments.preset), ["trust=null"])
     captures = _captures(data, pipeline, arguments.count, arguments.seed)

@@ -43,7 +43,10 @@ def test_noise_levels_stay_in_their_range():
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"sigma_min": 0.0}, "sigma_min"), ({"sigma_max": 0.001}, "sigma_max"), ({"log_std": 0.0}, "log_std")],
+    [
+        ({"sigma_min": 0.0}, "sigma_min"), ({"sigma_max": 0.001}, "sigma_max"), ({"sigma_max": math.inf}, "sigma_max"),
+        ({"log_std": 0.0}, "log_std"), ({"log_std": math.nan}, "log_std"), ({"log_mean": -math.inf}, "log_mean"),
+    ],  # fmt: skip
 )
 def test_impossible_noise_levels_are_refused(options, named):
     with pytest.raises(ValueError, match=named):
