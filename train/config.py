@@ -6,7 +6,7 @@ from typing import Protocol
 from omegaconf import MISSING
 
 from diffusion.score_network import block_counts
-from diffusion.weighting import NoiseLevels, ObjectiveConfig
+from diffusion.weighting import NoiseLevels, ObjectiveConfig, weighting_of
 from train.averaging import exponent
 from train.changes import changeable
 from train.data_config import DataConfig
@@ -190,3 +190,9 @@ class ScoreConfig:
     averages: AveragesConfig = field(default_factory=AveragesConfig)
     run: RunConfig = field(default_factory=RunConfig)
     pipeline: str | None = changeable(None)
+
+    def __post_init__(self) -> None:
+        try:
+            weighting_of(self.objective, self.noise, self.network.sigma_data)
+        except ValueError as error:
+            raise ValueError(f"noise.{error}") from None

@@ -91,8 +91,10 @@ def test_objectives_that_do_not_fit_are_refused(photos, tmp_path, capsys):
     assert score.main(settings(photos, tmp_path / "run", "objective.sde=vp")) == 2
     assert "belong to objective.weighting=likelihood" in capsys.readouterr().err
     options = ["objective.weighting=likelihood", "objective.sde=vp", "noise.sigma_max=999"]
-    assert score.main(settings(photos, tmp_path / "run", *options)) == 1
-    assert "sigma_max must be at most" in capsys.readouterr().err
+    for mode in ([], ["--dry-run"]):
+        assert score.main([*settings(photos, tmp_path / "run", *options), *mode]) == 2
+        assert "noise.sigma_max must be at most 152.2, where the SDE ends, got 999" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_strata_of_the_noise_levels_are_shared_by_processes(photos):
