@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("run.dir=DIR is needed: the folder of the sweep")
     if arguments.count is not None and arguments.count < 1:
         parser.error(f"--count must be at least 1, got {arguments.count}")
+    if arguments.seed < 0:
+        parser.error(f"--seed must be 0 or more, got {arguments.seed}")
 
     # Only now the slow imports: --help and usage errors answer at once.
     from train.sweep_plan import read_sweep

@@ -83,16 +83,20 @@ def read_sweep(file: str | Path, count: int | None = None, seed: int = 0) -> Swe
     method, parameters = content.get("method"), content.get("parameters")
     require(method in ("grid", "random"), f"method grid or random (bayes needs the server of W&B), got {method}")
     require(isinstance(parameters, dict) and bool(parameters), "parameters")
-    metric = content.get("metric") or {}
+    metric = content.get("metric")
+    named = isinstance(metric, dict) and isinstance(metric.get("name"), str)
     require(
-        isinstance(metric.get("name"), str) and metric.get("goal", "minimize") in ("maximize", "minimize"),
-        "a metric with name and goal (maximize or minimize)",
+        named and metric.get("goal", "minimize") in ("maximize", "minimize"),
+        f"a metric with name and goal (maximize or minimize), got {metric}",
     )
     choices, constants = {}, {}
     for key, description in parameters.items():
         try:
             draw = _parameter(description, method)
-        except ValueError as error:
+            if isinstance(draw, tuple):
+                # What numpy cannot draw it refuses without a name.
+                _drawn(draw, np.random.default_rng(seed))
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{file}: parameter {key}: {error}") from None
         if isinstance(draw, list) and len(draw) == 1:
             constants[key] = draw[0]
@@ -143,7 +147,7 @@ def _parameter(description: object, method: str) -> list | tuple[Callable, list]
             raise ValueError(f"expected values as a list, got {values}")
         if "probabilities" not in description or method == "grid":
             return values
-        shares = description["probabilities"]
+        shares = _shares(description["probabilities"], len(values))
         return (lambda rng: values[rng.choice(len(values), p=shares)]), []
     if method == "grid":
         raise ValueError("a grid needs value or values")
@@ -152,10 +156,38 @@ def _parameter(description: object, method: str) -> list | tuple[Callable, list]
     if name not in DISTRIBUTIONS:
         raise ValueError(f"expected a distribution among {', '.join(DISTRIBUTIONS)}, got {name}")
     keys, draw = DISTRIBUTIONS[name]
-    missing = [key for key in keys if not isinstance(description.get(key), int | float)]
+    missing = [key for key in keys if not _is_number(description.get(key))]
     if missing:
         raise ValueError(f"the distribution {name} needs a number for {' and '.join(missing)}")
-    return draw, [description[key] for key in keys]
+    arguments = [description[key] for key in keys]
+    _check_arguments(name, *arguments)
+    return draw, arguments
+
+
+def _shares(shares: object, count: int) -> list[float]:
+    """The probabilities of values, which numpy would refuse without saying whose they are."""
+    known = isinstance(shares, list) and len(shares) == count and all(_is_number(share) for share in shares)
+    if not known or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-8):
+        raise ValueError(f"expected probabilities of {count} values that sum to 1, got {shares}")
+    return shares
+
+
+def _check_arguments(name: str, first: float, second: float) -> None:
+    if name == "normal":
+        if second < 0:
+            raise ValueError(f"the distribution normal needs a sigma that is not negative, got {second}")
+        return
+    if first > second:
+        raise ValueError(f"the distribution {name} needs a min of at most max, got {first} and {second}")
+    if name == "log_uniform_values" and first <= 0:
+        raise ValueError(f"the distribution log_uniform_values needs a min above 0, got {first}")
+    if name == "int_uniform" and not all(isinstance(end, int) for end in (first, second)):
+        raise ValueError(f"the distribution int_uniform needs whole numbers, got {first} and {second}")
+
+
+def _is_number(value: object) -> bool:
+    # True and false are integers to Python; no distribution has infinite ends.
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _drawn(draw: list | tuple[Callable, list], rng: np.random.Generator) -> object:

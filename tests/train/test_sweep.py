@@ -145,11 +145,23 @@ def test_folder_names_are_plain():
     ("method: bayes", "expected method grid or random (bayes needs the server of W&B), got bayes"),
     ("early_terminate: {type: hyperband}", "got early_terminate"),
     ("metric: {goal: maximize}", "expected a metric with name and goal"),
+    ("metric: loss", "expected a metric with name and goal (maximize or minimize), got loss"),
     ("parameters: {a: {min: 1, max: 2}}", "parameter a: a grid needs value or values"),
     ("parameters: {a: {value: 1, nested: {}}}", "parameter a: expected keys among"),
     ("method: random", "expected run_cap"),
     ("method: random\nparameters: {a: {distribution: beta}}", "parameter a: expected a distribution among uniform"),
     ("method: random\nparameters: {a: {distribution: uniform, min: 0}}", "needs a number for max"),
+    ("method: random\nparameters: {a: {min: 0, max: .inf}}", "parameter a: the distribution uniform needs a number"),
+    ("method: random\nparameters: {a: {min: -1.0e308, max: 1.0e308}}", "parameter a: "),
+    ("method: random\nparameters: {a: {min: 2.5, max: 1}}", "needs a min of at most max, got 2.5 and 1"),
+    ("method: random\nparameters: {a: {distribution: log_uniform_values, min: -1, max: 1}}",
+     "parameter a: the distribution log_uniform_values needs a min above 0, got -1"),
+    ("method: random\nparameters: {a: {distribution: int_uniform, min: 0.5, max: 2}}", "whole numbers, got 0.5 and 2"),
+    ("method: random\nparameters: {a: {distribution: normal, mu: 0, sigma: -1}}", "sigma that is not negative, got -1"),
+    ("method: random\nparameters: {a: {values: [1, 2], probabilities: [0.5, 0.6]}}",
+     "parameter a: expected probabilities of 2 values that sum to 1, got [0.5, 0.6]"),
+    ("method: random\nparameters: {a: {values: [1, 2], probabilities: [1]}}", "probabilities of 2 values"),
+    ("method: random\nparameters: {a: {values: [1, 2], probabilities: [2, -1]}}", "sum to 1, got [2, -1]"),
 ])  # fmt: skip
 def test_what_cannot_be_done_here_is_refused(tmp_path, capsys, change, expected):
     base = {"method": "grid", "metric": "{name: loss}", "parameters": "{a: {values: [1, 2]}}"}
@@ -162,7 +174,8 @@ def test_what_cannot_be_done_here_is_refused(tmp_path, capsys, change, expected)
 
 
 def test_usage_errors(lr, tmp_path, capsys):
-    for arguments in ([str(lr)], [str(lr), "run.dir"], [str(lr), "run.dir=x", "--count", "0"]):
+    wrong = [[], ["run.dir"], ["run.dir=x", "--count", "0"], ["run.dir=x", "--seed", "-1"]]
+    for arguments in ([str(lr), *words] for words in wrong):
         with pytest.raises(SystemExit) as exit_:
             sweep.main(arguments)
         assert exit_.value.code == 2
