@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -96,8 +97,10 @@ def resume(accelerator: Accelerator, run_dir: Path) -> Path | None:
     try:
         accelerator.load_state(str(checkpoint))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"cannot resume from {checkpoint}: {reason}") from error
+        raise ValueError(
+            f"cannot resume from {checkpoint}: expected a network and optimizer as the settings describe, got others "
+            f"({_cause(error)})"
+        ) from error
     return checkpoint
 
 
@@ -135,6 +138,12 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
         for old in find_checkpoints(run_dir)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def _cause(error: Exception) -> str:
+    """What an error says, in one line that is not too long; torch gives a heading and a line for every tensor."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return textwrap.shorten(" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]), 400, placeholder=" ...")
 
 
 def _write(accelerator: Accelerator, folder: Path) -> None:

@@ -125,6 +125,16 @@ def test_changed_settings_are_named_and_refused(whole, run, photos, capsys):
                            weights(whole, 8)["weights.network.head.weight"])  # fmt: skip
 
 
+def test_a_checkpoint_of_another_network_is_said_to_be_one(run, photos, capsys):
+    before = (run / "config.yaml").read_text()
+    assert score.main([*settings(photos, run, "network.channels=[16,24]"), "--allow-changes"]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"train/score.py: cannot resume from {checkpoint(run, 8)}: expected a network and ")
+    # The cause, not only the heading that torch gives it.
+    assert "size mismatch for network." in message and "[24, " in message and len(message) < 800
+    assert (run / "config.yaml").read_text() == before
+
+
 def test_settings_of_older_and_newer_versions_are_compared(run, photos, capsys):
     text = (run / "config.yaml").read_text()
     # Once there was no weight decay, or its default; and what there was is unknown now.
