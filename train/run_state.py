@@ -1,7 +1,8 @@
 """Checkpoints of a run: written whole, resumed by running the same command again.
 
 A checkpoint is a folder `checkpoints/step_*` of what Accelerate saves, with SHA256SUMS of all of it. It is
-written under another name and renamed; one that was damaged later is passed over for the one before.
+written under another name and renamed; one that was damaged later is passed over for the one before. It stays
+until the run has passed its step, and takes no place of those that are kept.
 """
 
 import hashlib
@@ -105,7 +106,13 @@ def resume(accelerator: Accelerator, run_dir: Path) -> Path | None:
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: int) -> None:
-    """Writes a checkpoint under a temporary name, renames it, and removes all but the `keep` newest.
+    """Writes a checkpoint under a temporary name, renames it, and removes all older ones but the newest whole ones.
+
+    Args:
+        accelerator: What is saved.
+        run_dir: Folder of the run.
+        step: Optimizer steps done.
+        keep: Number of whole checkpoints that are left, this one included.
 
     Raises:
         OSError: If it cannot be written, the disk being full for example; older checkpoints stay.
@@ -128,16 +135,30 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
     except OSError as error:
         free = shutil.disk_usage(run_dir).free / 2**20
         shutil.rmtree(partial, ignore_errors=True)
-        older = find_checkpoints(run_dir)
+        older = _before(final)
         left = f"the last good one is {older[-1]}" if older else "there is none yet"
         raise OSError(
             f"cannot write the checkpoint {final}: {error.strerror or error} "
             f"({free:.0f} MiB free); {left}"
         ) from error
     if accelerator.is_main_process:
-        for old in find_checkpoints(run_dir)[:-keep]:
-            shutil.rmtree(old)
+        _prune(final, keep)
     accelerator.wait_for_everyone()
+
+
+def _before(checkpoint: Path) -> list[Path]:
+    """Checkpoints of earlier steps, oldest first; those of later steps were passed over when the run was resumed."""
+    return [other for other in find_checkpoints(checkpoint.parent.parent) if other.name < checkpoint.name]
+
+
+def _prune(newest: Path, keep: int) -> None:
+    """Removes all earlier checkpoints but the newest whole ones, so that `keep` are left with one just written."""
+    kept = 1
+    for old in reversed(_before(newest)):
+        if kept < keep and _damage(old) is None:
+            kept += 1
+        else:
+            shutil.rmtree(old)
 
 
 def _cause(error: Exception) -> str:

@@ -98,6 +98,45 @@ def test_full_disk_ends_the_run_and_keeps_the_last_checkpoint(whole, photos, tmp
         assert_same_run(run, whole)
 
 
+def _disk_full_at_step_8(monkeypatch):
+    from accelerate import Accelerator
+
+    save_state = Accelerator.save_state
+
+    def save(self, folder, **options):
+        if "step_00000008" in folder:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_state(self, folder, **options)
+
+    monkeypatch.setattr(Accelerator, "save_state", save)
+
+
+def test_a_damaged_newer_checkpoint_takes_no_place_of_those_kept(whole, run, photos, capsys, monkeypatch):
+    newest = checkpoint(run, 8)
+    _flip(newest / "model.safetensors")
+    command = settings(photos, run, "run.keep=1", "run.save_every=7")
+    with monkeypatch.context() as patch:
+        _disk_full_at_step_8(patch)
+        assert score.main(command) == 1
+    # That of step 7 is the only whole one; the damaged one is there until its step is done again.
+    assert f"the last good one is {checkpoint(run, 7)}" in capsys.readouterr().err
+    assert sorted((run / "checkpoints").iterdir()) == [checkpoint(run, 7), newest]
+    assert newest_whole_checkpoint(run)[0] == checkpoint(run, 7)
+    assert score.main(command) == 0
+    assert_same_run(run, whole)
+    assert list((run / "checkpoints").iterdir()) == [newest] and newest_whole_checkpoint(run) == (newest, [])
+
+
+def test_a_damaged_older_checkpoint_takes_no_place_of_those_kept(photos, tmp_path):
+    run = tmp_path / "run"
+    assert score.main(settings(photos, run, "run.keep=9")) == 0
+    shutil.rmtree(checkpoint(run, 8))
+    _flip(checkpoint(run, 6) / "model.safetensors")
+    # From step 3 on, past the damaged one of step 6, which is not written again.
+    assert score.main(settings(photos, run, "run.keep=2", "run.save_every=4")) == 0
+    assert sorted((run / "checkpoints").iterdir()) == [checkpoint(run, 4), checkpoint(run, 8)]
+
+
 def test_run_goes_on_with_one_process_after_two(whole, run, photos, capsys):
     # A checkpoint of two processes holds the same, but for the random states, which nothing depends on.
     (checkpoint(run, 8) / "random_states_0.pkl").rename(checkpoint(run, 8) / "random_states_1.pkl")
