@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("config", nargs="?", help="YAML file of settings, as in configs/benchmark/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     file, overrides = arguments.config, list(arguments.overrides)
     if file is not None and "=" in file:
         file, overrides = None, [file, *overrides]

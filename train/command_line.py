@@ -33,7 +33,7 @@ def run_training(
     parser.add_argument(
         "--allow-changes", action="store_true", help="resume although settings differ from those of the run so far"
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     file, overrides = arguments.config, list(arguments.overrides)
     if file is not None and "=" in file:
         file, overrides = None, [file, *overrides]

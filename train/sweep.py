@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, metavar="N", help="number of runs (default: run_cap of the file)")
     parser.add_argument("--seed", type=int, default=0, help="seed of a random sweep (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     settings = dict(word.partition("=")[::2] for word in arguments.overrides)
     if not all("=" in word and not word.startswith("=") for word in arguments.overrides):
         parser.error(f"expected assignments key=value, got {' '.join(arguments.overrides)}")

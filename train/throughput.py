@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--steps", type=int, default=4, help="steps of a turn (default: 4)")
     parser.add_argument("-o", "--out", metavar="FILE", help="JSON file to write")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     for name in ("rounds", "steps"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(arguments, name)}")

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="fast", help="settings in configs/deblur/ (default: fast)")
     parser.add_argument("--count", type=int, default=36, metavar="N", help="captures (default: 36)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the captures (default: 0)")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     if arguments.count < 2:
         parser.error(f"--count: expected at least 2, got {arguments.count}")
     from samplers.config import ConfigError
