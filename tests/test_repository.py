@@ -46,6 +46,14 @@ def test_packages_exist_and_are_all_installed():
         assert all((PROJECT.joinpath(*parts[:depth]) / "__init__.py").is_file() for depth in range(1, len(parts)))
 
 
+def test_tests_are_installed_with_what_streams_need():
+    # Their tests skip where it is missing.
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["stream"] and set(extras["stream"]) <= set(extras["test"])
+    locked = (PROJECT / "requirements.lock").read_text()
+    assert all(f"\n{requirement.partition('>')[0]}==" in locked for requirement in extras["stream"])
+
+
 def test_every_folder_of_modules_is_a_package():
     for file in _tracked():
         parts = file.relative_to(PROJECT).parts
