@@ -60,7 +60,7 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     network = ScoreNetwork(**asdict(config.network))
     network.load_state_dict(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    export_pipeline(network, folder, config.pipeline)
+    export_pipeline(network, folder, config.noise, config.pipeline)
     advice = "" if error < 0.05 else "; too far from the lengths that were tracked, or too few snapshots"
     return f"average of length {length} at step {step} in {folder}; its profile is met to {error:.2%}{advice}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from diffusion import VESDE, ScoreNetwork
+from diffusion import SDE, VESDE, NoiseLevels, ScoreNetwork
 from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers.pipeline import DefocusDeblurPipeline
@@ -19,23 +19,27 @@ __all__ = [
 Network = ScoreNetwork | DefocusMapNetwork | SwinDiff | LatentFiLM
 
 
-def export_pipeline(network: ScoreNetwork, folder: Path, pipeline: str | None = None) -> None:
+def export_pipeline(network: ScoreNetwork, folder: Path, noise: NoiseLevels, pipeline: str | None = None) -> None:
     """Writes a score network in half precision, its SDE and SHA256SUMS as a pipeline; replaces an older export.
 
     Args:
         network: The network.
         folder: Where.
+        noise: Noise levels that the network was trained at, where its VE SDE begins and ends. Another SDE of the saved
+            pipeline stays.
         pipeline: Folder of a saved pipeline whose other parts are taken over, but for a conditioning, which belongs to
             its own score network.
 
     Raises:
         WeightsError: If the pipeline cannot be used.
     """
+    sde = VESDE(noise.sigma_min, noise.sigma_max)
     if pipeline is None:
-        _write(DefocusDeblurPipeline(score_network=_half(network), sde=VESDE()), folder)
+        _write(DefocusDeblurPipeline(score_network=_half(network), sde=sde), folder)
         return
     saved = DefocusDeblurPipeline.from_pretrained(pipeline)
-    _write(_completed(saved, score_network=network, conditioning=None), folder)
+    sde = sde if isinstance(saved.sde, VESDE) else saved.sde
+    _write(_completed(saved, sde, score_network=network, conditioning=None), folder)
 
 
 def export_defocus_map(network: DefocusMapNetwork, folder: Path, pipeline: str | None = None) -> None:
@@ -106,15 +110,15 @@ def _export_part(part: str, network: Network, folder: Path, pipeline: str | None
         _write(_half(network), folder, part)
         return
     saved = DefocusDeblurPipeline.from_pretrained(pipeline)
-    _write(_completed(saved, **{part: network}), folder)
+    _write(_completed(saved, saved.sde, **{part: network}), folder)
 
 
-def _completed(saved: DefocusDeblurPipeline, **parts: Network | None) -> DefocusDeblurPipeline:
-    """A saved pipeline with other networks, None for none, in half precision."""
+def _completed(saved: DefocusDeblurPipeline, sde: SDE, **parts: Network | None) -> DefocusDeblurPipeline:
+    """A saved pipeline with an SDE and with other networks, None for none, in half precision."""
     names = ("score_network", *DefocusDeblurPipeline._optional_components)
     kept = {name: getattr(saved, name) for name in names} | parts
     halves = {name: _half(network) for name, network in kept.items() if network is not None}
-    return DefocusDeblurPipeline(sde=saved.sde, **halves)
+    return DefocusDeblurPipeline(sde=sde, **halves)
 
 
 def _half(network: Network) -> Network:

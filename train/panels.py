@@ -83,8 +83,10 @@ def denoising_pictures(network: nn.Module, x: Tensor, sigma: float = 0.4, seed: 
 
 
 @torch.no_grad()
-def sample_pictures(network: nn.Module, count: int = 16, side: int = 64, steps: int = 20, seed: int = 0) -> np.ndarray:
-    """Draws photos from the prior by the predictor-corrector sampler, from noise of level 3 downwards.
+def sample_pictures(
+    network: nn.Module, count: int = 16, side: int = 64, steps: int = 20, seed: int = 0, sigma_max: float = 3.0
+) -> np.ndarray:
+    """Draws photos from the prior by the predictor-corrector sampler, from the largest noise level downwards.
 
     Args:
         network: Maps (x_t, sigma) to an estimate of x, as `ScoreNetwork`.
@@ -92,13 +94,15 @@ def sample_pictures(network: nn.Module, count: int = 16, side: int = 64, steps: 
         side: Side of a photo in pixels.
         steps: Noise levels of the sampler.
         seed: Seed of all noise.
+        sigma_max: Largest noise level that the network knows, above 0.01, where the sampler ends; [-1, 1] units.
 
     Returns:
         One picture, 8-bit, as square as possible, shape (rows side, columns side, 3).
     """
     nothing = torch.zeros(count, 3, side, side, device=next(network.parameters()).device)
     generator = torch.Generator().manual_seed(seed)
-    photos = draw(network, VESDE(), "predictor-corrector", 2 * steps - 1, nothing, 3.0, generator)
+    sde = VESDE(sigma_max=sigma_max)
+    photos = draw(network, sde, "predictor-corrector", 2 * steps - 1, nothing, sigma_max, generator)
     return picture_grid(photos, columns=math.ceil(math.sqrt(count)))
 
 

@@ -93,7 +93,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         by_noise.add(sigma, compared.weight(sigma) * errors)
         return losses.mean()
 
-    export = partial(export_pipeline, network, pipeline=config.pipeline)
+    export = partial(export_pipeline, network, noise=config.noise, pipeline=config.pipeline)
     held_out_files = patches.held_out_files()
     held_out, probe = held_out_crops(held_out_files).to(accelerator.device), None
     for step in loop.steps(patches, loss_of):
@@ -111,7 +111,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
                 tracker.scalars(step.number, {**average, **ema_gap(average, raw)})
                 tracker.picture(step.number, "denoising", denoising_pictures(network, held_out, seed=run.seed))
                 if run.samples:
-                    tracker.picture(step.number, "samples", sample_pictures(network, run.samples, seed=run.seed))
+                    samples = sample_pictures(network, run.samples, seed=run.seed, sigma_max=config.noise.sigma_max)
+                    tracker.picture(step.number, "samples", samples)
         if step.due(run.probe_every):
             probe = probe or DeblurringProbe(held_out_files, accelerator.device)
             with loop.averaged():

@@ -35,6 +35,20 @@ def test_samples_are_drawn_from_the_prior():
     assert not np.array_equal(pictures, sample_pictures(_Gaussian(), count=5, side=32, steps=40, seed=1))
 
 
+def test_samples_start_at_the_largest_noise_level_that_the_network_knows():
+    seen = []
+
+    class Watched(_Gaussian):
+        def forward(self, x, sigma):
+            seen.append(float(sigma.max()))
+            return super().forward(x, sigma)
+
+    pictures = sample_pictures(Watched(), count=4, side=32, steps=40, sigma_max=1.2)
+    assert max(seen) == pytest.approx(1.2, rel=1e-6)
+    # That is noise enough to forget the start, which is 0.
+    assert (pictures.astype(float) / 127.5 - 1).mean() == pytest.approx(0.2, abs=0.02)
+
+
 def test_denoised_photos_stand_beside_noisy_ones():
     x = torch.full((3, 3, 16, 16), -0.5)
     x[1] = 0.5

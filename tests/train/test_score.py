@@ -11,11 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from training_runs import SMOKE, assert_same_run, checkpoint, log_lines, rewind, settings, weights
 
-from diffusion import VPSDE, ScoreNetwork
+from diffusion import VESDE, VPSDE, ScoreNetwork
 from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers.pipeline import DefocusDeblurPipeline
-from train import score
+from train import average, score
 from train.config import OptimConfig
 from train.loop import learning_rate_factor
 
@@ -197,6 +197,20 @@ def test_the_export_takes_over_the_other_networks_of_a_pipeline(photos, tmp_path
     assert not (tmp_path / "none" / "checkpoints").exists()
 
 
+def test_the_exported_sde_ends_at_the_largest_noise_level_of_the_run(whole, saved_pipeline, photos, tmp_path):
+    def sde_of(export):
+        return DefocusDeblurPipeline.from_pretrained(export).sde
+
+    assert sde_of(whole / "export").config.sigma_max == sde_of(saved_pipeline).config.sigma_max == 3
+    levels = ["noise.sigma_max=1.25", "noise.sigma_min=0.004", "optim.steps=1", "averages.every=1"]
+    for name, more in (("alone", []), ("completed", [f"pipeline={saved_pipeline}"])):
+        assert score.main(settings(photos, tmp_path / name, *levels, *more)) == 0
+        sde = sde_of(tmp_path / name / "export")
+        assert isinstance(sde, VESDE) and (sde.config.sigma_min, sde.config.sigma_max) == (0.004, 1.25)
+    average.export_average(tmp_path / "alone", 0.05, tmp_path / "average")
+    assert sde_of(tmp_path / "average").config.sigma_max == 1.25
+
+
 def test_wandb_offline_leaves_a_run_folder(photos, tmp_path):
     pytest.importorskip("wandb")
     assert score.main(settings(photos, tmp_path / "run", "run.wandb=offline", "optim.steps=2")) == 0
@@ -233,6 +247,7 @@ def test_dry_run_prints_settings_and_writes_nothing(photos, tmp_path, capsys):
         (["optim.lr=.inf"], 2, "optim.lr must be a finite number, got inf"),
         (["averages.lengths=[0.1,.nan]"], 2, "averages.lengths: the length of an average must be in"),
         (["data.max_smoothness=.inf"], 2, "data.max_smoothness must be a finite number, got inf"),
+        (["noise.sigma_max=0.01", "run.samples=4"], 2, "run.samples must be 0 unless noise.sigma_max is above 0.01"),
         (["nonsense"], 2, "expected an assignment key=value, got 'nonsense'"),
         (["data.root=/nowhere/at/all"], 1, "/nowhere/at/all"),
         (["optim.lr=1e30"], 1, "lower optim.lr"),
