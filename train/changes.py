@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-__all__ = ["changeable", "changed_settings"]
+__all__ = ["changeable", "changed_settings", "recorded_settings"]
 
 
 def changeable(default: object):  # noqa: ANN201 - what dataclasses take for a field
@@ -32,14 +32,23 @@ def changed_settings(file: Path, config: object) -> list[str]:
     Raises:
         ValueError: If the file cannot be read.
     """
+    now = OmegaConf.to_container(OmegaConf.structured(config))
+    return list(_differences(config, now, recorded_settings(file)))
+
+
+def recorded_settings(file: Path) -> dict:
+    """The settings that a run has left in its `config.yaml`, which may be those of an older version.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
     # YAML errors come in many classes of a package that is not ours to import.
     try:
-        before = OmegaConf.to_container(OmegaConf.load(file))
-        now = OmegaConf.to_container(OmegaConf.structured(config))
+        content = OmegaConf.to_container(OmegaConf.load(file))
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{file}: expected the settings of the run in YAML, got {reason}") from None
-    return list(_differences(config, now, before if isinstance(before, dict) else {}))
+    return content if isinstance(content, dict) else {}
 
 
 def _differences(config: object, now: dict, before: dict, prefix: str = ""):  # noqa: ANN202 - an iterator of str

@@ -1,5 +1,6 @@
 """Settings of `train/score.py`; YAML files in `configs/score/` hold the differences."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,21 +24,31 @@ def _require(condition: bool, key: str, expectation: str, value: object) -> None
 
 @dataclass
 class NetworkConfig:
-    """Size of the score network; see `diffusion.ScoreNetwork`."""
+    """Size of the score network; see `diffusion.ScoreNetwork`. Null is what the weights of `init` have."""
 
-    channels: list[int] = field(default_factory=lambda: [48, 96, 160])
-    blocks: int | list[int] = 2
-    embedding: int = 128
-    sigma_data: float = 0.5
+    channels: list[int] | None = field(default_factory=lambda: [48, 96, 160])
+    blocks: int | list[int] | None = 2
+    embedding: int | None = 128
+    sigma_data: float | None = 0.5
 
     def __post_init__(self) -> None:
-        _require(len(self.channels) >= 1 and min(self.channels) >= 1, "network.channels", "positive", self.channels)
-        try:
-            block_counts(self.channels, self.blocks)
-        except ValueError as error:
-            raise ValueError(f"network.{error}") from None
-        _require(self.embedding >= 1, "network.embedding", "at least 1", self.embedding)
-        _require(self.sigma_data > 0, "network.sigma_data", "positive", self.sigma_data)
+        def require(key: str, known: Callable[[object], bool], expectation: str) -> None:
+            value = getattr(self, key)
+            _require(value is None or known(value), f"network.{key}", expectation, value)
+
+        require("channels", lambda widths: len(widths) >= 1 and min(widths) >= 1, "positive")
+        if self.channels is not None and self.blocks is not None:
+            try:
+                block_counts(self.channels, self.blocks)
+            except ValueError as error:
+                raise ValueError(f"network.{error}") from None
+        require("embedding", lambda width: width >= 1, "at least 1")
+        require("sigma_data", lambda deviation: deviation > 0, "positive")
+
+    @property
+    def left_open(self) -> list[str]:
+        """What the weights of `init` are to decide."""
+        return [key for key, value in vars(self).items() if value is None]
 
 
 @dataclass
@@ -176,7 +187,8 @@ class ScoreConfig:
 
     Attributes:
         init: A saved pipeline, or its folder `score_network`, whose weights the run starts from: the same network is
-            fine-tuned; one that had fewer residual blocks is grown without changing what it computes.
+            fine-tuned; one that had fewer residual blocks is grown without changing what it computes. What of the
+            network is null is taken from there.
         pipeline: A saved pipeline that the export completes with the network: its network for the map and its latent
             prior are taken over; null exports the score network alone.
     """
@@ -192,6 +204,9 @@ class ScoreConfig:
     pipeline: str | None = changeable(None)
 
     def __post_init__(self) -> None:
+        if self.network.left_open and self.init is None:
+            key = self.network.left_open[0]
+            raise ValueError(f"network.{key} must be given unless init names the weights that decide it, got null")
         try:
             weighting_of(self.objective, self.noise, self.network.sigma_data)
         except ValueError as error:

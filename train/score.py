@@ -47,13 +47,14 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from diffusion import DenoisingScoreMatching, EDMWeighting, ScoreNetwork, Uncertainty, weighting_of
     from samplers.weights import checked_folder
     from train.export import export_pipeline
-    from train.initial_weights import start_from
+    from train.initial_weights import start_from, with_network_of_init
     from train.loop import TrainingLoop
     from train.loss_by_noise import LossByNoise
     from train.panels import denoising_pictures, denoising_psnr, ema_gap, held_out_crops, sample_pictures
     from train.probe import DeblurringProbe
     from train.sharp_photos import open_patches
 
+    config = with_network_of_init(config)
     run = config.run
     loop = TrainingLoop(config, allow_changes=allow_changes)
     accelerator = loop.accelerator

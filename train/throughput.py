@@ -34,11 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from samplers.config import ConfigError
     from train.checked_settings import load_settings
     from train.config import ScoreConfig
+    from train.initial_weights import with_network_of_init
 
     try:
         # No photo is read and nothing is written.
         given = ["data.root=unused", "run.dir=unused", *arguments.overrides]
-        report = measure(load_settings(ScoreConfig, arguments.config, given), arguments.rounds, arguments.steps)
+        config = with_network_of_init(load_settings(ScoreConfig, arguments.config, given))
+        report = measure(config, arguments.rounds, arguments.steps)
         print(table(report))
         if arguments.out:
             with replacing(Path(arguments.out)) as temporary:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from training_runs import settings, weights
 
 from diffusion import VESDE, ScoreNetwork
@@ -106,3 +107,38 @@ def test_run_starts_from_weights_once(saved, photos, tmp_path, capsys):
     shutil.rmtree(pipeline)
     assert score.main(command) == 0
     assert "resuming" in capsys.readouterr().out
+
+
+LEFT_OPEN = [f"network.{key}=null" for key in ("channels", "blocks", "embedding", "sigma_data")]
+
+
+def test_a_network_left_open_is_that_of_the_weights(saved, photos, tmp_path, capsys):
+    pipeline = shutil.copytree(saved[0], tmp_path / "pipeline")
+    command = settings(photos, tmp_path / "run", *LEFT_OPEN, f"init={pipeline}", "optim.steps=2", "optim.lr=1e-9")
+    assert score.main(command) == 0
+    printed = capsys.readouterr().out
+    assert f"starting from {pipeline}\n" in printed and "grown" not in printed
+    for name, parameter in saved[1].named_parameters():
+        found = weights(tmp_path / "run", 2)[f"weights.network.{name}"]
+        torch.testing.assert_close(found, parameter.detach(), rtol=0, atol=1e-6)
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").network == {
+        "channels": [8, 12], "blocks": 1, "embedding": 16, "sigma_data": 0.5
+    }  # fmt: skip
+    # The record of the run decides when it goes on; what is asked for is compared with it.
+    shutil.rmtree(pipeline)
+    assert score.main(command) == 0
+    assert "resuming" in capsys.readouterr().out
+    assert score.main([*command, "network.blocks=2"]) == 2
+    assert "network.blocks was 1 and is now 2" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_wins_over_the_weights(saved, photos, tmp_path, capsys):
+    command = settings(photos, tmp_path / "run", *LEFT_OPEN, f"init={saved[0]}", "network.blocks=2")
+    assert score.main([*command, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "grown by 2 residual blocks" in printed and "blocks: 2" in printed and "- 12" in printed
+
+
+def test_a_network_left_open_needs_weights(photos, tmp_path, capsys):
+    assert score.main(settings(photos, tmp_path / "run", "network.embedding=null")) == 2
+    assert "network.embedding must be given unless init names the weights" in capsys.readouterr().err

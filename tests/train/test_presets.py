@@ -11,13 +11,15 @@ from training_runs import PROJECT
 from diffusion import ScoreNetwork
 from samplers.config import load_config
 from train.config import ScoreConfig
+from train.initial_weights import with_network_of_init
 
 PRESETS = sorted((PROJECT / "configs" / "score").glob("*.yaml"))
 MACHINES = sorted((PROJECT / "configs" / "accelerate").glob("*.yaml"))
 
 
-def _network(preset):
-    config = load_config(ScoreConfig, preset, ["data.root=photos", "run.dir=run"])
+def _network(preset, weights="small"):
+    config = load_config(ScoreConfig, preset, ["data.root=photos", "run.dir=run", f"init=weights/{weights}"])
+    config = with_network_of_init(config)
     with torch.device("meta"):
         return ScoreNetwork(**{key: getattr(config.network, key) for key in vars(config.network)})
 
@@ -50,6 +52,14 @@ def test_base_grows_from_small():
     ours, theirs = dict(base.named_parameters()), dict(small.named_parameters())
     assert theirs.keys() < ours.keys()
     assert all(ours[name].shape == tensor.shape for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize("weights", ["small", "base"])
+def test_any_shipped_weights_can_be_fine_tuned(weights):
+    network = _network(PROJECT / "configs" / "score" / "finetune.yaml", weights)
+    expected = _network(PROJECT / "configs" / "score" / f"{weights}.yaml")
+    shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (network, expected)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda file: file.stem)
