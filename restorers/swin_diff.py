@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffusion.latent_prior import Regression, SwinDiff
 from diffusion.precision import check_precision, mixed_precision
+from diffusion.tiles import Tile, tiles
 
 __all__ = ["SwinDiffRestorer"]
 
@@ -61,23 +62,30 @@ class SwinDiffRestorer:
 
     @torch.no_grad()
     def regress(
-        self, y: Tensor, generator: torch.Generator | None = None, prior: Tensor | None = None
-    ) -> Regression:
+        self, y: Tensor, generator: torch.Generator | None = None, prior: Tensor | None = None,
+        asked: Tensor | None = None,
+    ) -> Regression:  # fmt: skip
         """The estimate and its expected error in the units of the network.
 
         Args:
             y: Captures in [-1, 1], shape (B, 3, H, W).
             generator: Source of the noise that the priors start from; seed 0 if None.
             prior: What `prior` gave, where it was asked for before; it is drawn if None.
+            asked: Where an estimate is wanted, bool, shape (H, W); elsewhere it is the capture, with an error of 1.
+                None for everywhere.
         """
         network, device = self.network, next(self.network.parameters()).device
-        x, log_scale = torch.empty_like(y), torch.empty_like(y[:, :1])
+        x, log_scale = y.clone(), torch.zeros_like(y[:, :1])
         prior = self.prior(y, generator) if prior is None else prior
         with mixed_precision(network, self.precision):
-            for read, kept, place in self._tiles(y.shape[-2:], network.grid, network.receptive_field):
-                part = network.restore(y[..., *read].to(device, memory_format=torch.channels_last), prior)
-                x[..., *place] = part.x[..., *kept].to(x)
-                log_scale[..., *place] = part.log_scale[..., *kept].to(x)
+            for part in self._tiles(y, network.grid, network.receptive_field, asked):
+                window = y[..., *part.read].to(device, memory_format=torch.channels_last)
+                for whole, new in zip((x, log_scale), network.restore(window, prior), strict=True):
+                    new = new[..., *part.kept].to(x)
+                    if asked is not None:
+                        # A tile covers more than was asked, and how much more depends on the tiles.
+                        new = torch.where(asked[part.place], new, whole[..., *part.place])
+                    whole[..., *part.place] = new
         return Regression(x, log_scale)
 
     def _condition(self, y: Tensor, device: torch.device) -> Tensor | None:
@@ -86,29 +94,17 @@ class SwinDiffRestorer:
             return None
         encoder, stride = self.network.capture_encoder, self.network.capture_encoder.stride
         features = None
-        for read, kept, place in self._tiles(y.shape[-2:], stride, encoder.reach):
-            part = encoder.features(y[..., *read].to(device, memory_format=torch.channels_last))
+        for tile in self._tiles(y, stride, encoder.reach):
+            part = encoder.features(y[..., *tile.read].to(device, memory_format=torch.channels_last))
             if features is None:
                 cells = (-(-length // stride) for length in y.shape[-2:])
                 features = part.new_empty(len(y), part.shape[1], *cells)
-            kept, place = (tuple(_cells(one, stride) for one in window) for window in (kept, place))
+            kept, place = (tuple(_cells(one, stride) for one in window) for window in (tile.kept, tile.place))
             features[..., *place] = part[..., *kept]
         return encoder.tokens(features)
 
-    def _tiles(self, size: tuple[int, int], grid: int, halo: int) -> Iterator[tuple[tuple[slice, slice], ...]]:
-        """For each tile, as rows and columns: what to read, what of it to keep, and where to put it."""
-        tile = -(-self.tile // grid) * grid
-        for rows in _windows(size[0], tile, halo):
-            for columns in _windows(size[1], tile, halo):
-                yield tuple(zip(rows, columns, strict=True))
-
-
-def _windows(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice, slice]]:
-    """One dimension of `_tiles`."""
-    for start in range(0, length, tile):
-        stop = min(start + tile, length)
-        first = max(start - halo, 0)
-        yield slice(first, min(stop + halo, length)), slice(start - first, stop - first), slice(start, stop)
+    def _tiles(self, y: Tensor, grid: int, halo: int, asked: Tensor | None = None) -> Iterator[Tile]:
+        return tiles(*y.shape[-2:], -(-self.tile // grid) * grid, halo, asked, grid)
 
 
 def _cells(pixels: slice, stride: int) -> slice:

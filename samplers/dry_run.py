@@ -1,5 +1,6 @@
 """What photos would cost: tiles, evaluations, and time by a probe on a piece of the first photo."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion.tiles import tiles
 from photos import PhotoError, ValueRange, open_pages
 from samplers.batch import Job
 from samplers.memory import fitting_tile, free_bytes, peak_bytes
 from samplers.posterior_samples import SamplesMethod
 from samplers.restoring import Method, ScoreMethod
-from samplers.tiling import TiledNetwork, tile_windows
+from samplers.tiling import TiledNetwork
 
 __all__ = ["Probe", "print_estimates", "probe"]
 
@@ -97,8 +99,8 @@ def print_estimates(jobs: Sequence[Job], method: Method, device: torch.device, v
         parts, seen, tile = [f"{width} x {height}" + (f" x {len(pages)}" if len(pages) > 1 else "")], 0, 0
         if network is not None:
             tile = fitting_tile(score.settings.tile, height, width, network, free_bytes(device))
-            seen, tiles = _seen(height, width, tile, network.receptive_field)
-            parts.append(f"{tiles} tile{'s' * (tiles > 1)} of {tile}")
+            seen, count = _seen(height, width, tile, network.receptive_field)
+            parts.append(f"{count} tile{'s' * (count > 1)} of {tile}")
         if measured.evaluations:
             parts.append(f"{measured.evaluations * len(pages)} evaluations")
         seconds = len(pages) * measured.seconds(height, width, seen)
@@ -112,5 +114,5 @@ def print_estimates(jobs: Sequence[Job], method: Method, device: torch.device, v
 
 def _seen(height: int, width: int, tile: int, halo: int) -> tuple[int, int]:
     """Pixels that the network sees in one evaluation of a photo, and the number of tiles."""
-    rows, columns = ([part.stop - part.start for part, *_ in tile_windows(n, tile, halo)] for n in (height, width))
-    return sum(rows) * sum(columns), len(rows) * len(columns)
+    seen = [math.prod(side.stop - side.start for side in part.read) for part in tiles(height, width, tile, halo)]
+    return sum(seen), len(seen)

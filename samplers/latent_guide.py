@@ -54,11 +54,16 @@ class LatentGuide:
         with mixed_precision(self.conditioning, self.settings.precision):
             return ModulatedNetwork(score_network, self.conditioning(prior))
 
-    def second_estimate(self, y: Tensor, prior: Tensor | None, operator: DefocusOperator) -> SecondEstimate | None:
-        """What the regression makes of a capture in [-1, 1], on the operator's canvas; None where it is not used."""
+    def second_estimate(
+        self, y: Tensor, prior: Tensor | None, operator: DefocusOperator, asked: Tensor
+    ) -> SecondEstimate | None:
+        """What the regression makes of a capture in [-1, 1], on the operator's canvas; None where it is not used.
+
+        Where it is not asked, bool (H, W), the capture takes its place.
+        """
         if not self.regresses:
             return None
-        estimate = self._restorer().regress(y, prior=prior)
+        estimate = self._restorer().regress(y, prior=prior, asked=asked)
         release_freed()
         precision = 1 / (self.settings.latent_prior_variance * estimate.variance)
         # Of the margin, which the capture has never seen, it says nothing.

@@ -25,7 +25,7 @@ from samplers.latent_guide import LatentGuide
 from samplers.map_estimators import estimate_map
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
-from samplers.tiling import TiledNetwork
+from samplers.tiling import Known, TiledNetwork, near_blur
 from samplers.trust import trusted_share
 from samplers.weights import checked_folder, quiet_diffusers
 
@@ -194,15 +194,18 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         operator = lens.operator(radius_map)
         y = 2 * image - 1
         prior = guide.prior(y, generator)
-        network = TiledNetwork(guide.network(self.score_network, prior), settings.tile, settings.precision)
-        second = guide.second_estimate(y, prior, operator)
+        asked = near_blur(radius_map.to(image), operator.margin)
+        second = guide.second_estimate(y, prior, operator, asked)
+        start = operator.extend(y) if second is None else second.x
+        known = Known(operator.extend(asked[None, None].float())[0, 0] > 0, start)
+        network = guide.network(self.score_network, prior)
+        network = TiledNetwork(network, settings.tile, settings.precision, known)
         std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         del std
         sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)
 
         def state() -> Tensor:
-            start = operator.extend(y) if second is None else second.x
             return start_state(self.sde, start, sampler.sigmas[0], generator, settings.noise_scale)
 
         def run(callback: Callable[[SamplerStep], None]) -> Tensor:

@@ -1,26 +1,53 @@
-"""Tiles: a network sees a large photo piece by piece, with the result of seeing it whole."""
+"""Tiles: a network sees a large photo piece by piece, with the result of the whole, and what is sharp not at all."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffusion.precision import check_precision, mixed_precision
+from diffusion.tiles import tiles
 from samplers.memory import release_freed
 
-__all__ = ["TiledNetwork", "tile_windows"]
+__all__ = ["Known", "TiledNetwork", "near_blur"]
+
+_CONTEXT, _CELL = 32, 16  # pixels
 
 
-def tile_windows(length: int, tile: int, halo: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cuts one dimension into tiles.
+@dataclass(frozen=True)
+class Known:
+    """What is known of a photo without a network.
 
-    Yields:
-        The part to read, the part of what was read to keep, and where to put it.
+    Attributes:
+        asked: Where nothing is known and the network has to be asked, bool, shape (H, W).
+        x: The photo elsewhere, shape (B, 3, H, W) or one that broadcasts to it.
     """
-    for start in range(0, length, tile):
-        stop = min(start + tile, length)
-        first, last = max(start - halo, 0), min(stop + halo, length)
-        yield slice(first, last), slice(start - first, stop - first), slice(start, stop)
+
+    asked: Tensor
+    x: Tensor
+
+
+def near_blur(radius_map: Tensor, reach: int) -> Tensor:
+    """Where a restoration needs an estimate: what is blurred, what blur mixes with it, and some context.
+
+    Beyond, captures stay as they were taken, so that a restoration of what is far away would be thrown away.
+
+    Args:
+        radius_map: Blur radius in pixels, shape (1, 1, H, W).
+        reach: Pixels from the centre of the largest PSF to its edge.
+
+    Returns:
+        Bool, shape (H, W): all within `reach` and 32 pixels of a blurred pixel, and a little more, for it is made of
+        cells of 16 pixels.
+    """
+    height, width = radius_map.shape[-2:]
+    cells = F.max_pool2d((radius_map > 0).float(), _CELL, ceil_mode=True)
+    around = -(-(reach + _CONTEXT) // _CELL)
+    for kernel, padding in (((2 * around + 1, 1), (around, 0)), ((1, 2 * around + 1), (0, around))):
+        cells = F.max_pool2d(cells, kernel, 1, padding)
+    pixels = (cells[0, 0] > 0).repeat_interleave(_CELL, 0).repeat_interleave(_CELL, 1)
+    return pixels[:height, :width]
 
 
 class TiledNetwork(nn.Module):
@@ -34,12 +61,15 @@ class TiledNetwork(nn.Module):
         network: A network with `stride` and `receptive_field`, as `diffusion.ScoreNetwork`.
         tile: Side of the kept part of a tile in pixels, rounded up to a multiple of the stride.
         precision: `fp32`, `bf16` or `auto`, see `diffusion.precision`.
+        known: What takes the place of an estimate where there is one, whatever the tiles; None for nowhere.
 
     Raises:
         ValueError: If tile is not positive or precision unknown.
     """
 
-    def __init__(self, network: nn.Module, tile: int = 1024, precision: str = "fp32") -> None:
+    def __init__(
+        self, network: nn.Module, tile: int = 1024, precision: str = "fp32", known: Known | None = None
+    ) -> None:
         super().__init__()
         if tile < 1:
             raise ValueError(f"a tile must have at least 1 pixel, got {tile}")
@@ -47,19 +77,21 @@ class TiledNetwork(nn.Module):
         self.network = network
         self.tile = -(-tile // network.stride) * network.stride
         self.precision = precision
+        self.known = known
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoises as the network does: (B, 3, H, W), scalar or (B,) -> (B, 3, H, W)."""
-        device = next(self.network.parameters()).device
-        halo = self.network.receptive_field
-        result = torch.empty_like(x)
-        with mixed_precision(self.network, self.precision):
-            for rows, kept_rows, to_rows in tile_windows(x.shape[-2], self.tile, halo):
-                for columns, kept_columns, to_columns in tile_windows(x.shape[-1], self.tile, halo):
-                    window = x[..., rows, columns].to(device, memory_format=torch.channels_last)
-                    estimate = self.network(window, sigma.to(device))
-                    result[..., to_rows, to_columns] = estimate[..., kept_rows, kept_columns].to(x.device)
+        device, network, known = next(self.network.parameters()).device, self.network, self.known
+        result = torch.empty_like(x) if known is None else known.x.expand_as(x).clone()
+        asked = None if known is None else known.asked
+        with mixed_precision(network, self.precision):
+            for part in tiles(*x.shape[-2:], self.tile, network.receptive_field, asked, network.stride):
+                window = x[..., *part.read].to(device, memory_format=torch.channels_last)
+                estimate = network(window, sigma.to(device))[..., *part.kept].to(x.device)
+                if known is not None:
+                    # A tile covers more than was asked, and how much more depends on the tiles.
+                    estimate = torch.where(asked[part.place], estimate, result[..., *part.place])
+                result[..., *part.place] = estimate
         if max(x.shape[-2:]) > self.tile:
-            del window, estimate
             release_freed()
         return result

@@ -57,7 +57,7 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     step = snapshots[-1].step if step is None else step
     weights, error = combine(snapshots, step, length)
     config = load_config(ScoreConfig, run / "config.yaml")
-    network = ScoreNetwork(**asdict(config.network))
+    network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
     network.load_state_dict(weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
     export_pipeline(network, folder, config.noise, config.pipeline)

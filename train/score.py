@@ -65,7 +65,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         config.data, run.seed, config.optim.batch, held_out_dir=loop.run_dir / "held_out", report=accelerator.print
     )
     torch.manual_seed(run.seed)
-    network = ScoreNetwork(**asdict(config.network)).to(memory_format=torch.channels_last)
+    network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
+    network = network.to(memory_format=torch.channels_last)
     if config.init is not None and not loop.resumes:
         added = start_from(network, config.init)
         accelerator.print(f"starting from {config.init}" + (f", grown by {added} residual blocks" if added else ""))

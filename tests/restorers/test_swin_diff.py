@@ -48,6 +48,18 @@ def test_photos_stay_in_range_and_a_seed_gives_one_photo():
     assert not torch.equal(first, restorer(y, torch.Generator().manual_seed(1)))
 
 
+def test_where_no_estimate_is_wanted_the_capture_stays_whatever_the_tiles():
+    network = _network(2)
+    y = torch.rand(1, 3, 61, 83, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    asked = torch.zeros(61, 83, dtype=torch.bool)
+    asked[20:33, 41:60] = True
+    for tile in (1024, 17):
+        restorer = SwinDiffRestorer(network, tile, "fp32")
+        whole, part = restorer.regress(y), restorer.regress(y, asked=asked)
+        for one, other, known in zip(whole, part, (y, torch.zeros_like(y[:, :1])), strict=True):
+            torch.testing.assert_close(other, torch.where(asked, one, known), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "words"), [({"tile": 0}, "at least 1 pixel, got 0"), ({"precision": "fp16"}, "fp32 or bf16")]
 )

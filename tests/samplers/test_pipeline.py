@@ -60,6 +60,29 @@ def test_pixels_without_blur_stay_as_taken(pipeline, photo):
     assert not torch.equal(result.image[..., 20:], photo[..., 20:])
 
 
+def test_what_is_far_from_blur_is_not_shown_to_the_network_and_the_result_the_same(pipeline, monkeypatch):
+    photo = torch.rand(1, 3, 64, 400, generator=torch.Generator().manual_seed(2))
+    radius_map = torch.zeros(1, 1, 64, 400)
+    radius_map[..., :40] = 3.0
+    settings, seen = SamplerSettings(**FEW), []
+    forward = ScoreNetwork.forward
+
+    def watched(self, x, sigma):  # noqa: ANN001
+        seen.append(x.shape[-1])
+        return forward(self, x, sigma)
+
+    monkeypatch.setattr(ScoreNetwork, "forward", watched)
+    result = pipeline(photo, radius_map=radius_map, settings=settings).image
+    assert len(seen) == 3 and max(seen) < 200
+    tiled = pipeline(photo, radius_map=radius_map, settings=replace(settings, tile=32)).image
+    torch.testing.assert_close(tiled, result, rtol=0, atol=1e-5)
+    monkeypatch.setattr("samplers.pipeline.near_blur", lambda radius_map, reach: torch.ones(64, 400, dtype=torch.bool))
+    whole = pipeline(photo, radius_map=radius_map, settings=settings).image
+    assert max(seen) > 400
+    # Not a level of 8 bits, nor a change that comes from beyond the context.
+    assert (result - whole).abs().max() < 0.5 / 255
+
+
 def _certain_prior(shift):
     """A latent prior that adds a constant to captures in [-1, 1] and is as sure of it as it can be."""
     prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 0), latent=8, encoder=8, steps=2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion import ScoreNetwork
-from samplers.tiling import TiledNetwork, tile_windows
+from samplers.tiling import Known, TiledNetwork, near_blur
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +44,51 @@ def test_batches_and_noise_levels_reach_the_network(network):
     torch.testing.assert_close(TiledNetwork(network, 16)(x, sigma), whole, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("length", "tile", "halo"), [(100, 32, 16), (7, 32, 16), (64, 32, 0), (65, 32, 200), (1, 1, 1)]
-)
-def test_windows_cover_every_pixel_once(length, tile, halo):
-    places = torch.arange(length)
-    written = torch.zeros(length, dtype=torch.long)
-    for read, keep, put in tile_windows(length, tile, halo):
-        assert torch.equal(places[read][keep], places[put])
-        written[put] += 1
-        assert put.start - read.start == min(halo, put.start)
-        assert read.stop - put.stop == min(halo, length - put.stop)
-    assert (written == 1).all()
+def _asked(height, width):
+    """Two patches and a pixel in a corner."""
+    asked = torch.zeros(height, width, dtype=torch.bool)
+    asked[10:31, 20:34], asked[60:70, 50:77], asked[-1, -1] = True, True, True
+    return asked
+
+
+@pytest.mark.parametrize("tile", [8, 32, 200])
+def test_what_is_known_is_not_asked_and_all_else_is_as_of_the_whole(network, tile):
+    x, sigma = _photo(97, 83, batch=2), torch.tensor(0.4)
+    asked, photo = _asked(97, 83), _photo(97, 83) / 2
+    result = TiledNetwork(network, tile, known=Known(asked, photo))(x, sigma)
+    expected = torch.where(asked, network(x, sigma), photo)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+    assert torch.equal(result[..., ~asked], photo.expand_as(x)[..., ~asked])
+
+
+def test_the_network_sees_no_more_than_what_was_asked_and_its_reach(network, monkeypatch):
+    seen = []
+    forward = type(network).forward
+
+    def watched(self, x, sigma):  # noqa: ANN001
+        seen.append(tuple(x.shape))
+        return forward(self, x, sigma)
+
+    monkeypatch.setattr(type(network), "forward", watched)
+    monkeypatch.setattr(type(network), "receptive_field", 4)
+    asked = torch.zeros(200, 200, dtype=torch.bool)
+    TiledNetwork(network, 64, known=Known(asked, torch.zeros(1)))(_photo(200, 200), torch.tensor(0.4))
+    assert not seen
+    asked[70:80, 130:140] = True
+    TiledNetwork(network, 64, known=Known(asked, torch.zeros(1)))(_photo(200, 200), torch.tensor(0.4))
+    # From multiples of the stride of 4 before them to their ends, and 4 more on every side.
+    assert seen == [(1, 3, 80 - 68 + 8, 140 - 128 + 8)]
+
+
+def test_the_surroundings_of_blur_are_asked_for_and_nothing_else():
+    radius_map = torch.zeros(1, 1, 300, 400)
+    radius_map[..., 100, 200] = 0.5
+    rows, columns = torch.meshgrid(torch.arange(300), torch.arange(400), indexing="ij")
+    distance = torch.maximum((rows - 100).abs(), (columns - 200).abs())
+    asked = near_blur(radius_map, 7)
+    assert asked.shape == (300, 400)
+    assert asked[distance <= 7 + 32].all() and not asked[distance > 7 + 32 + 2 * 16].any()
+    assert not near_blur(torch.zeros(1, 1, 30, 40), 7).any()
 
 
 def test_tiles_start_at_multiples_of_the_stride(network):

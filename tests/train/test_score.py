@@ -15,6 +15,7 @@ from diffusion import VESDE, VPSDE, ScoreNetwork
 from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics.defocus_map.network import DefocusMapNetwork
 from samplers.pipeline import DefocusDeblurPipeline
+from samplers.weights import load_score_network
 from train import average, score
 from train.config import OptimConfig
 from train.loop import learning_rate_factor
@@ -207,6 +208,7 @@ def test_the_exported_sde_ends_at_the_largest_noise_level_of_the_run(whole, save
         assert score.main(settings(photos, tmp_path / name, *levels, *more)) == 0
         sde = sde_of(tmp_path / name / "export")
         assert isinstance(sde, VESDE) and (sde.config.sigma_min, sde.config.sigma_max) == (0.004, 1.25)
+        assert load_score_network(tmp_path / name / "export").config.sigma_max == 1.25
     average.export_average(tmp_path / "alone", 0.05, tmp_path / "average")
     assert sde_of(tmp_path / "average").config.sigma_max == 1.25
 
