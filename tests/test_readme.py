@@ -29,7 +29,7 @@ SCHEMAS = {
 }  # fmt: skip
 SCRIPTS = (
     *SCHEMAS, "samplers/demo.py", "samplers/prior_samples.py", "evaluation/compare.py", "evaluation/check_set.py",
-    "evaluation/denoising.py",
+    "evaluation/denoising.py", "evaluation/cost.py",
 )  # fmt: skip
 
 
