@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from optics.measured_psf import MeasuredPSF
 from optics.psf import defocus_psf
@@ -144,7 +145,8 @@ def _expected_power(
 
 
 def _transfer_power(psf: Tensor, side: int) -> Tensor:
-    """Squared transfer function of a PSF on side x side frequencies."""
-    if psf.shape[-1] > side:
-        raise ValueError(f"a PSF of {psf.shape[-1]} px does not fit in {side} px")
-    return torch.fft.fft2(psf, s=(side, side)).abs().square()
+    """Squared transfer function of a square PSF of any size at the side x side frequencies i / side, exactly."""
+    # exp(-2 pi i k x / side) has the period `side` in x: a PSF that is wider, as measured ones may be, is folded.
+    wider = -psf.shape[-1] % side
+    psf = F.pad(psf, (0, wider, 0, wider)).unflatten(0, (-1, side)).unflatten(-1, (-1, side)).sum((0, 2))
+    return torch.fft.fft2(psf).abs().square()

@@ -1,6 +1,7 @@
 """The guided filter against its definition, and maps estimated from captures of known blur."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from optics.defocus_map import EvidenceEstimator, guided_filter
 from optics.defocus_map.guided_filter import box_mean
+from optics.defocus_map.spectra import _transfer_power
 from optics.operator import DefocusOperator
 from optics.psf import defocus_psf
 
@@ -141,6 +143,15 @@ def test_long_photos_are_worked_on_in_strips(sharp_photos, monkeypatch):
     monkeypatch.setattr("optics.defocus_map.spectra._CHUNK", 60)
     for part, values in zip(EvidenceEstimator()(y), whole, strict=True):
         torch.testing.assert_close(part, values, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [1, 12, 64, 67, 150])
+def test_transfer_functions_of_psfs_of_any_size_are_exact(side):
+    psf = torch.rand(side, side, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    turns = torch.outer(torch.arange(64), torch.arange(side)).double() / 64
+    waves = torch.polar(torch.ones_like(turns), -2 * math.pi * turns)
+    expected = (waves @ psf.to(waves.dtype) @ waves.T).abs().square()
+    torch.testing.assert_close(_transfer_power(psf / psf.sum(), 64), expected / psf.sum().square())
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from command_line import fails
 from safetensors.torch import load_file, save_file
 
 from diffusion import VESDE, ScoreNetwork
-from optics import TYPICAL, UNKNOWN, Lens, UnknownLens
+from optics import TYPICAL, UNKNOWN, Lens, UnknownLens, defocus_psf
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.network import DefocusMapNetwork
+from optics.measured_psf import MeasuredPSF
 from samplers import DefocusDeblurPipeline, SamplerSettings
 from samplers import deblur as deblur_script
 from samplers.map_estimators import MAP_ESTIMATORS, best_estimator, estimate_map, map_estimator
@@ -146,6 +148,19 @@ def test_the_command_line_chooses(deblur, photo, weights, out):
         assert name in (out / "cat.png_report.html").read_text()
     assert deblur(photo, "--overwrite", weights=weights)[0] == 0
     assert "fused" in (out / "cat.png_report.html").read_text()
+
+
+@pytest.mark.parametrize("cells", [1, 6])
+def test_measured_psfs_of_wide_reach_are_taken_where_the_map_is_estimated(deblur, photo, weights, out, tmp_path, cells):
+    # Disks in a faint halo: at the largest radius that `fused` considers they are wider than the smallest windows'
+    # spectra are finely sampled.
+    kernel = (0.98 * defocus_psf(5.0, reach=22) + 0.02 * defocus_psf(14.0, softness=1.0, reach=22)).numpy()
+    assert 2 * MeasuredPSF(kernel).reach(16.0) + 1 > 64
+    np.save(tmp_path / "psf.npy", np.stack([kernel] * cells) if cells > 1 else kernel)
+    grid = ("--psf-grid", "2x3") if cells > 1 else ()
+    code, _, errors = deblur(photo, "--psf", tmp_path / "psf.npy", *grid, weights=weights)
+    assert (code, errors) == (0, [])
+    assert "measured" in (out / "cat.png_report.html").read_text()
 
 
 def test_a_choice_that_cannot_be_is_a_usage_error(deblur, photo, out, tmp_path):
