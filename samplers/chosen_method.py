@@ -93,13 +93,9 @@ class MethodChoice:
     def _check_what_the_sampler_alone_takes(self) -> None:
         got = f"expected {{}} with --method score, got --method {self.method}"
         alone = {
-            "preset": self.preset, "map-estimator": self.map_estimator, "latent-prior": self.latent_prior,
-            "samples": self.samples, "trajectory": self.trajectory,
+            "preset": self.preset, "latent-prior": self.latent_prior, "samples": self.samples,
+            "trajectory": self.trajectory,
         }  # fmt: skip
-        if self.method == "swin-diff":
-            alone |= {"defocus-map": self.map_given}
-        else:
-            alone |= {"weights": self.weights, "tile": self.tile}
         for option, value in alone.items():
             if value not in (None, False):
                 raise UsageError(f"--{option}: {got.format('only')}")
@@ -107,12 +103,21 @@ class MethodChoice:
             for option, value in (("psf", self.psf), ("light", self.light)):
                 if value != "auto":
                     raise UsageError(f"--{option} {value}: {got.format('only')}")
+        else:
+            self._check_what_networks_alone_take()
         if self.tile is not None and self.tile < 32:
             raise UsageError(f"--tile: expected at least 32, got {self.tile}")
         if self.overrides:
             raise UsageError(f"{self.overrides[0]}: {got.format('settings only')}")
         if self.light == "linear":
             raise UsageError(f"--light linear: {got.format('only')}")
+
+    def _check_what_networks_alone_take(self) -> None:
+        got = f"expected only with --method score or swin-diff, got --method {self.method}"
+        alone = {"map-estimator": self.map_estimator, "weights": self.weights, "tile": self.tile}
+        for option, value in alone.items():
+            if value is not None:
+                raise UsageError(f"--{option}: {got}")
 
 
 def make_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, str | float]]":
@@ -129,18 +134,13 @@ def make_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, 
         ConfigError: If a setting cannot be used.
         WeightsError: If the weights cannot be.
     """
-    from samplers.restoring import SwinDiffMethod, TVBankMethod, TVMethod
-    from samplers.weights import load_latent_prior
+    from samplers.restoring import TVBankMethod, TVMethod
 
     if choice.method == "score":
         return _score_method(choice)
-    lens, device = _lens(choice), _device(choice.device)
     if choice.method == "swin-diff":
-        weights = choice.weights or DEFAULT_WEIGHTS
-        network = load_latent_prior(weights).to(device)
-        facts = {"method": choice.method, "weights": weights, "seed": choice.seed}
-        tile = choice.tile or 1024
-        return SwinDiffMethod(network, tile=tile, noise_std=choice.noise_std, seed=choice.seed), device, facts
+        return _swin_diff_method(choice)
+    lens, device = _lens(choice), _device(choice.device)
     classical = {"tv": TVMethod, "tv-bank": TVBankMethod}[choice.method]
     facts = {"method": choice.method, "psf": choice.psf, "light": choice.light}
     return classical(lens=lens, noise_std=choice.noise_std), device, facts
@@ -148,7 +148,6 @@ def make_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, 
 
 def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, str | float]]":
     from samplers.config import load_config
-    from samplers.map_estimators import best_estimator
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.posterior_samples import SamplesMethod
     from samplers.restoring import ScoreMethod
@@ -173,9 +172,7 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
         settings.check(pipeline.sde, "linear" if choice.light == "linear" else "srgb", sigma_max)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    estimator = choice.map_estimator or best_estimator(pipeline.defocus_map)
-    if estimator in ("fused", "learned") and pipeline.defocus_map is None:
-        raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")
+    estimator = _estimator(choice, pipeline.defocus_map, weights)
     facts = {"method": choice.method, "psf": choice.psf, "light": choice.light}
     if not choice.map_given:
         facts["map estimator"] = estimator
@@ -186,6 +183,33 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     if choice.samples is None:
         return method, device, facts
     return SamplesMethod(method, choice.samples), device, facts | {"samples": choice.samples}
+
+
+def _swin_diff_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, str | float]]":
+    from samplers.restoring import SwinDiffMethod
+    from samplers.weights import load_defocus_map, load_latent_prior, weights_folder
+
+    weights, device = choice.weights or DEFAULT_WEIGHTS, _device(choice.device)
+    network, defocus_map = load_latent_prior(weights).to(device), None
+    if (weights_folder(weights) / "defocus_map").is_dir():
+        defocus_map = load_defocus_map(weights).to(device)
+    estimator = _estimator(choice, defocus_map, weights)
+    facts = {"method": choice.method} | ({} if choice.map_given else {"map estimator": estimator})
+    method = SwinDiffMethod(
+        network, defocus_map, map_estimator=estimator, tile=choice.tile or 1024, noise_std=choice.noise_std,
+        seed=choice.seed,
+    )  # fmt: skip
+    return method, device, facts | {"weights": weights, "seed": choice.seed}
+
+
+def _estimator(choice: MethodChoice, network: object, weights: str) -> str:
+    """Name of the map's estimator; `network` is that of the weights for it, or None."""
+    from samplers.map_estimators import best_estimator
+
+    estimator = choice.map_estimator or best_estimator(network)
+    if estimator in ("fused", "learned") and network is None:
+        raise UsageError(f"--map-estimator {estimator}: expected weights with a defocus_map, got {weights} without")
+    return estimator
 
 
 def _lens(choice: MethodChoice) -> "Lens | UnknownLens":

@@ -15,6 +15,7 @@ from torch import Tensor
 from diffusion.latent_prior import SwinDiff
 from optics import DISK, UNKNOWN, EvidenceEstimator, Lens, UnknownLens, estimate_noise_std
 from optics.defocus_map import EdgeEstimator
+from optics.defocus_map.network import DefocusMapNetwork
 from restorers.swin_diff import SwinDiffRestorer
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
@@ -108,8 +109,7 @@ class ScoreMethod:
         Raises:
             OutOfMemory: If memory does not suffice for the smallest tiles.
         """
-        lens, noise_std = self.options["lens"], self.options["noise_std"]
-        noise_std = estimate_noise_std(image) if noise_std is None else noise_std
+        lens, noise_std = self.options["lens"], _noise_std(image, self.options["noise_std"])
 
         def attempt(tile: int) -> tuple[Tensor, Tensor]:
             return estimate_map(
@@ -120,45 +120,62 @@ class ScoreMethod:
 
 
 class SwinDiffMethod:
-    """The latent prior's regression alone, which needs no model of the blur; a map is estimated for the record.
+    """The latent prior's regression alone. It needs no radii; the map says where there is blur to restore.
 
     Args:
         network: The latent prior, on the device that does the work.
-        tile: Side of its tiles in pixels.
+        defocus_map: The network of the map, there too; None estimates the map without.
+        map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is.
+        tile: Side of the networks' tiles in pixels.
         noise_std: Noise of the capture, of full range, for the map; estimated if None.
         seed: Of the noise that the prior starts from.
     """
 
-    def __init__(self, network: SwinDiff, *, tile: int = 1024, noise_std: float | None = None, seed: int = 0) -> None:
-        self.network, self.tile, self.noise_std, self.seed = network, tile, noise_std, seed
+    def __init__(
+        self, network: SwinDiff, defocus_map: DefocusMapNetwork | None = None, *, map_estimator: str | None = None,
+        tile: int = 1024, noise_std: float | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.network, self.defocus_map, self.map_estimator = network, defocus_map, map_estimator
+        self.tile, self.noise_std, self.seed = tile, noise_std, seed
 
     @torch.no_grad()
     def __call__(
         self, image: Tensor, radius_map: Tensor | None, callback: Callable[[SamplerStep], None] | None = None,
         confidence: Tensor | None = None,
     ) -> Restoration:  # fmt: skip
-        """Restores a capture, with smaller tiles where memory does not suffice; a given map changes nothing.
+        """Restores a capture where the map says blurred, with smaller tiles where memory does not suffice.
 
         Raises:
             OutOfMemory: If it does not suffice for the smallest tiles.
             FloatingPointError: If the result is not finite.
         """
-        noise_std = estimate_noise_std(image) if self.noise_std is None else self.noise_std
+        if radius_map is None:
+            radius_map, confidence = self.estimate_map(image)
+        noise_std = _noise_std(image, self.noise_std)
+        if not radius_map.any():
+            return Restoration(image.clone(), radius_map, confidence, noise_std, 0)
 
-        def restore(tile: int) -> Restoration:
-            used = (radius_map, confidence) if radius_map is not None else self.estimate_map(image)
-            restored = SwinDiffRestorer(self.network, tile)(image, torch.Generator().manual_seed(self.seed))
-            return Restoration(restored, *used, noise_std, 1)
+        def regress(tile: int) -> Tensor:
+            return SwinDiffRestorer(self.network, tile)(image, torch.Generator().manual_seed(self.seed))
 
-        result = _in_tiles_that_fit(restore, image, self.tile)
-        if not torch.isfinite(result.image).all():
+        restored = _in_tiles_that_fit(regress, image, self.tile)
+        if not torch.isfinite(restored).all():
             raise FloatingPointError("the network produced undefined pixels")
-        return result
+        return Restoration(_where_blurred(image, restored, radius_map), radius_map, confidence, noise_std, 1)
 
     @torch.no_grad()
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Estimates a map for the record, from the evidence of local spectra."""
-        return EvidenceEstimator()(image, self.noise_std)
+        """Estimates the map that the method takes where none is given, as `ScoreMethod` does.
+
+        Raises:
+            OutOfMemory: If memory does not suffice for the smallest tiles.
+        """
+        noise_std = _noise_std(image, self.noise_std)
+
+        def attempt(tile: int) -> tuple[Tensor, Tensor]:
+            return estimate_map(image, noise_std, self.map_estimator, self.defocus_map, UNKNOWN, tile)
+
+        return _in_tiles_that_fit(attempt, image, self.tile)
 
 
 class TVMethod:
@@ -186,12 +203,11 @@ class TVMethod:
         if radius_map is None:
             radius_map, confidence = self.estimate_map(image)
         with _memory_explained():
-            noise_std = self._noise_std(image)
+            noise_std = _noise_std(image, self.noise_std)
             restored = self._deconvolve(image, radius_map, noise_std)
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the deconvolution produced undefined pixels")
-        # As the sampler does: blur below a pixel cannot be told from none, and what is sharp stays as it was taken.
-        restored = torch.lerp(image, restored, radius_map.to(image).clamp(max=1))
+        restored = _where_blurred(image, restored, radius_map)
         return Restoration(restored, radius_map, confidence, noise_std, 0, self.lens)
 
     @torch.no_grad()
@@ -202,10 +218,7 @@ class TVMethod:
             OutOfMemory: If memory does not suffice.
         """
         with _memory_explained():
-            return self._estimate(image, self._noise_std(image))
-
-    def _noise_std(self, image: Tensor) -> float:
-        return estimate_noise_std(image) if self.noise_std is None else self.noise_std
+            return self._estimate(image, _noise_std(image, self.noise_std))
 
     def _estimate(self, image: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
         return EvidenceEstimator(softness=self.lens.softness, psf=self.lens.psf)(image, noise_std)
@@ -222,6 +235,16 @@ class TVBankMethod(TVMethod):
 
     def _deconvolve(self, image: Tensor, radius_map: Tensor, noise_std: float) -> Tensor:
         return TVBank(softness=self.lens.softness)(image, radius_map, noise_std)
+
+
+def _noise_std(image: Tensor, known: float | None) -> float:
+    return estimate_noise_std(image) if known is None else known
+
+
+def _where_blurred(image: Tensor, restored: Tensor, radius_map: Tensor) -> Tensor:
+    """A restoration where there is blur, the capture where there is none, and below a pixel of it part of each."""
+    # As the sampler does: blur below a pixel cannot be told from none, and what is sharp stays as it was taken.
+    return torch.lerp(image, restored, radius_map.to(image).clamp(max=1))
 
 
 @contextmanager

@@ -185,8 +185,7 @@ def test_swin_diff_restores_by_the_latent_prior_alone(deblur, photo, out, saved_
     method = ("--method", "swin-diff")
     code, output, errors = deblur(photo, *method, weights=saved_prior, settings=())
     assert (code, errors, len(output)) == (0, [], 5)
-    y = torch.from_numpy(codes / 255).float().permute(2, 0, 1)[None]
-    expected = SwinDiffRestorer(load_latent_prior(saved_prior))(y)[0].permute(1, 2, 0).numpy()
+    expected = _regression_where_blurred(saved_prior, codes, read_map(out / "cat.png_defocus.tif"))
     written = np.asarray(Image.open(out / "cat.png"))
     assert (written != np.rint(255 * expected)).mean() < 0.01
     assert not np.array_equal(written, codes)
@@ -196,6 +195,34 @@ def test_swin_diff_restores_by_the_latent_prior_alone(deblur, photo, out, saved_
         different = (np.asarray(Image.open(out / "cat.png")) != written).mean()
         # Of pixels half-way between two codes, a few are rounded the other way.
         assert different < 0.01 if same else different > 0.02
+
+
+def test_swin_diff_leaves_alone_what_the_map_says_is_sharp(deblur, photo, out, saved_prior, codes, tmp_path):
+    # A map that is given says where, too: nowhere at the left, in half in the middle, wholly at the right.
+    radii = np.zeros((40, 56), np.float32)
+    radii[:, 20:40], radii[:, 40:] = 0.5, 3.0
+    write_map(tmp_path / "map.tif", radii)
+    given = ("--method", "swin-diff", "--defocus-map", tmp_path / "map.tif")
+    assert deblur(photo, *given, weights=saved_prior, settings=())[0] == 0
+    written = np.asarray(Image.open(out / "cat.png")).astype(float)
+    np.testing.assert_array_equal(written[:, :20], codes[:, :20])
+    whole = 255 * _regression_where_blurred(saved_prior, codes, np.ones_like(radii))
+    assert np.abs(whole - codes).mean() > 2
+    np.testing.assert_allclose(written[:, 20:40], (whole + codes)[:, 20:40] / 2, atol=0.51)
+    np.testing.assert_allclose(written[:, 40:], whole[:, 40:], atol=0.51)
+    # Where nothing is blurred the network is not asked.
+    write_map(tmp_path / "map.tif", np.zeros((40, 56)))
+    assert deblur(photo, *given, "--overwrite", weights=saved_prior, settings=())[0] == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "cat.png")), codes)
+    assert "<th>network evaluations</th><td>0</td>" in (out / "cat.png_report.html").read_text("utf-8")
+
+
+def _regression_where_blurred(weights, codes, radii):
+    """The latent prior's regression of a picture where its radii are 1 px and more, else a mean with the picture."""
+    image = codes / 255
+    y = torch.from_numpy(image).float().permute(2, 0, 1)[None]
+    regression = SwinDiffRestorer(load_latent_prior(weights))(y)[0].permute(1, 2, 0).numpy()
+    return image + radii.clip(max=1)[..., None] * (regression - image)
 
 
 def test_progress_goes_to_the_error_output(saved_pipeline, photo, out, capfd):

@@ -49,16 +49,17 @@ def test_motion_is_told_in_one_line_and_its_radii_are_halved(moved, out, capfd):
     assert pixels(out / "moved.png") == first
 
 
-@pytest.mark.parametrize("method", ["score", "tv"])
+@pytest.mark.parametrize("method", ["score", "swin-diff", "tv"])
 @pytest.mark.parametrize("kind", ["flat", "black", "noise", "8x8"])
-def test_where_there_is_nothing_to_see_nothing_is_done(deblur, out, tmp_path, kind, method):
+def test_where_there_is_nothing_to_see_nothing_is_done(deblur, out, tmp_path, saved_prior, kind, method):
     rng = np.random.default_rng(0)
     picture = {
         "flat": np.full((80, 96, 3), 140), "black": np.zeros((80, 96, 3)),
         "noise": 128 + 12 * rng.standard_normal((80, 96, 3)), "8x8": rng.integers(0, 256, (8, 8, 3)),
     }[kind].clip(0, 255).astype(np.uint8)  # fmt: skip
     Image.fromarray(picture).save(tmp_path / "plain.png")
-    code, _, errors = deblur(tmp_path / "plain.png", "--method", method)
+    weights = {"weights": saved_prior, "settings": ()} if method == "swin-diff" else {}
+    code, _, errors = deblur(tmp_path / "plain.png", "--method", method, **weights)
     assert (code, errors) == (0, [])
     np.testing.assert_array_equal(np.array(Image.open(out / "plain.png")), picture)
     assert not read_map(out / "plain.png_defocus.tif").any()

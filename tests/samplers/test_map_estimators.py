@@ -14,6 +14,7 @@ from optics import TYPICAL, UNKNOWN, Lens, UnknownLens, defocus_psf
 from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.measured_psf import MeasuredPSF
+from photos import read_map
 from samplers import DefocusDeblurPipeline, SamplerSettings
 from samplers import deblur as deblur_script
 from samplers.map_estimators import MAP_ESTIMATORS, best_estimator, estimate_map, map_estimator
@@ -148,6 +149,23 @@ def test_the_command_line_chooses(deblur, photo, weights, out):
         assert name in (out / "cat.png_report.html").read_text()
     assert deblur(photo, "--overwrite", weights=weights)[0] == 0
     assert "fused" in (out / "cat.png_report.html").read_text()
+
+
+def test_swin_diff_takes_the_map_that_the_sampler_takes(deblur, photo, weights, saved_prior, out, folder):
+    shutil.copytree(saved_prior / "latent_prior", folder / "latent_prior")
+
+    def radii(*options, weights, **settings):
+        assert deblur(photo, *options, "--overwrite", weights=weights, **settings)[0] == 0
+        return read_map(out / "cat.png_defocus.tif")
+
+    for options in ((), ("--map-estimator", "learned"), ("--map-estimator", "edges")):
+        expected = radii(*options, weights=weights)
+        alone = radii("--method", "swin-diff", *options, weights=folder, settings=())
+        np.testing.assert_array_equal(alone, expected)
+        assert (options or ("fused",))[-1] in (out / "cat.png_report.html").read_text()
+    options = ("--method", "swin-diff", "--map-estimator", "fused", "--overwrite")
+    refused = deblur(photo, *options, weights=saved_prior, settings=())
+    fails(refused, 2, "--map-estimator fused", saved_prior, "without")
 
 
 @pytest.mark.parametrize("cells", [1, 6])
