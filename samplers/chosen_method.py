@@ -142,7 +142,8 @@ def make_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, 
         return _swin_diff_method(choice)
     lens, device = _lens(choice), _device(choice.device)
     classical = {"tv": TVMethod, "tv-bank": TVBankMethod}[choice.method]
-    facts = {"method": choice.method, "psf": choice.psf, "light": choice.light}
+    # They look for nothing in the photo: what `auto` stands for is known beforehand.
+    facts = {"method": choice.method, "psf": "disk" if choice.psf == "auto" else choice.psf, "light": lens.light}
     return classical(lens=lens, noise_std=choice.noise_std), device, facts
 
 

@@ -109,7 +109,8 @@ def command_parser() -> Parser:
     add("--psf", default="auto", metavar="NAME|FILE", help=f"blur: {', '.join(PSFS)}, or measured (default: auto)")
     add("--psf-grid", type=grid, metavar="RxC", help="rows and columns of a FILE.npy of K PSFs, row by row")
     add("--noise-std", type=noise_std, metavar="X", help="noise of the photo, of full range (default: estimated)")
-    add("--light", choices=("auto", "srgb", "linear"), default="auto", help="what the blur mixes (default: auto)")
+    light = "what the blur mixes (default: auto; by tv and tv-bank srgb, which is all they take)"
+    add("--light", choices=("auto", "srgb", "linear"), default="auto", help=light)
     add("--range", type=value_range, metavar="LOW,HIGH", help="stored values of black and white, or auto")
     add("--strip-metadata", action="store_true", help="write no metadata but the colour profile")
     add("--samples", type=samples, metavar="N", help="draw N samples: their mean, spread, and each of them as files")

@@ -179,6 +179,9 @@ def test_the_preset_decides_the_evaluations(deblur, photo, out):
 def test_tv_needs_no_weights(deblur, photo, out, method):
     code, output, errors = deblur(photo, "--method", method)
     assert (code, errors, len(output)) == (0, [], 5)
+    # Neither light nor PSF is looked for: the report says what was used.
+    report = (out / "cat.png_report.html").read_text("utf-8")
+    assert "<th>light</th><td>srgb</td>" in report and "<th>psf</th><td>disk</td>" in report
 
 
 def test_swin_diff_restores_by_the_latent_prior_alone(deblur, photo, out, saved_prior, codes):
