@@ -158,3 +158,16 @@ def test_files_that_are_named_exist(page):
 def test_links_lead_somewhere(page):
     targets = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
     assert not [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+
+
+def test_the_largest_radii_are_those_of_the_estimators():
+    from optics.defocus_map import EdgeEstimator
+    from optics.defocus_map.network import DefocusMapNetwork
+    from samplers.map_estimators import map_estimator
+
+    line = re.search(r"^- The map estimators (.*?)\. Shrink", README, re.MULTILINE | re.DOTALL)[1]
+    stated = [(re.findall(r"`([\w-]+)`", part), int(re.search(r"\d+", part)[0])) for part in line.split(";")]
+    assert [names for names, _ in stated] == [["fused", "learned"], ["evidence", "edges", "tv", "tv-bank"]]
+    fused = map_estimator("fused", DefocusMapNetwork(channels=(4, 6), blocks=(1, 1)))
+    assert stated[0][1] == fused.learned.radii[-1]
+    assert stated[1][1] == map_estimator("evidence", None).radii[-1] == EdgeEstimator().largest_radius
