@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from photos.files import explained, read
-from photos.photo import Refused
+from photos.photo import Photo, PhotoError, Refused, Unscaled
 
 __all__ = ["read_mask"]
 
@@ -29,7 +29,7 @@ def read_mask(path: str | Path) -> np.ndarray:
         PhotoError: If the file cannot be read, holds NaN or values outside [0, 1], or is an opaque picture in colours.
     """
     path = Path(path)
-    photo = read(path)
+    photo = _read(path)
     if photo.alpha is not None and photo.alpha.min() < 1:
         return photo.alpha
     with explained(path, photo.format):
@@ -37,3 +37,16 @@ def read_mask(path: str | Path) -> np.ndarray:
         if spread > _GREY:
             raise Refused("expected a grey mask or one with transparency, got an opaque picture in colours")
     return np.ascontiguousarray(photo.pixels[..., 0])
+
+
+def _read(path: Path) -> Photo:
+    try:
+        return read(path)
+    except PhotoError as error:
+        if not isinstance(error.__cause__, Unscaled):
+            raise
+        # A photo's range of values can be named, a mask's cannot.
+        raise PhotoError(
+            f"{path}: expected a mask from 0 (kept) to 1 (restored), got floating-point values "
+            f"{error.__cause__.extent} (divide them by that of white, or save the mask with 8 bits)"
+        ) from error

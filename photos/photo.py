@@ -15,7 +15,7 @@ import numpy as np
 from photos.inscription import inscribed_xmp
 from photos.value_range import ValueRange
 
-__all__ = ["LAYOUTS", "MAX_PIXELS", "Decoded", "Details", "Photo", "PhotoError", "Refused", "upright"]
+__all__ = ["LAYOUTS", "MAX_PIXELS", "Decoded", "Details", "Photo", "PhotoError", "Refused", "Unscaled", "upright"]
 
 MAX_PIXELS = 250_000_000
 """Largest picture that is decoded, in pixels; checked from the header, before memory is taken."""
@@ -29,6 +29,16 @@ class PhotoError(ValueError):
 
 class Refused(ValueError):
     """A reason not to read a picture, before the file's name is known; never leaves this package."""
+
+
+class Unscaled(Refused):
+    """Floating-point values from `low` to `high` that do not say which of them are black and white."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.extent = f"{low:.6g} to {high:.6g}"
+        super().__init__(
+            f"expected floating-point values in [0, 1], got {self.extent} (name the range that counts with --range)"
+        )
 
 
 class Details(Protocol):
@@ -119,10 +129,7 @@ class Photo:
         elif samples.dtype == np.float32:
             values = samples.copy()
             if values.min() < 0 or values.max() > 1:
-                raise Refused(
-                    f"expected floating-point values in [0, 1], got {values.min():.6g} to {values.max():.6g} "
-                    "(name the range that counts with --range)"
-                )
+                raise Unscaled(values.min(), values.max())
         else:
             values = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
         colours = 3 if samples.shape[2] >= 3 else 1

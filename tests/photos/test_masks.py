@@ -54,13 +54,15 @@ def test_a_mask_of_one_bit(name, tmp_path):
 def test_what_is_no_mask_is_refused_by_name(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(tmp_path / "colours.png")
     tifffile.imwrite(tmp_path / "nan.tif", np.full((4, 4), np.nan, np.float32))
-    tifffile.imwrite(tmp_path / "two.tif", np.full((4, 4), 2.0, np.float32))
+    tifffile.imwrite(tmp_path / "codes.tif", GREY.astype(np.float32))
     Image.new("CMYK", (4, 4)).save(tmp_path / "cmyk.jpg")
     (tmp_path / "text.png").write_text("white")
     for name, word in [
-        ("colours.png", "grey mask"), ("nan.tif", "NaN"), ("two.tif", "[0, 1]"), ("cmyk.jpg", "CMYK"),
+        ("colours.png", "grey mask"), ("nan.tif", "NaN"), ("codes.tif", "0 to 255"), ("cmyk.jpg", "CMYK"),
         ("text.png", "another kind of file"), ("none.png", "no such file"),
     ]:  # fmt: skip
         with pytest.raises(PhotoError) as caught:
             read_mask(tmp_path / name)
         assert str(caught.value).startswith(str(tmp_path / name)) and word in str(caught.value), caught.value
+        # The range of a photo's values, which that option names, is not a mask's.
+        assert "--range" not in str(caught.value)
