@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
 
-__all__ = ["Layer", "depth_layers", "random_layers", "thin_lens_radius"]
+__all__ = ["Layer", "depth_layers", "fill_unknown", "random_layers", "thin_lens_radius"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,19 @@ class Layer:
 
     mask: np.ndarray
     radius: np.ndarray
+
+
+def fill_unknown(depth: np.ndarray) -> np.ndarray:
+    """Gives places of unknown distance that of the nearest pixel where it is known.
+
+    Args:
+        depth: Distances, NaN where unknown but not everywhere, shape (H, W).
+
+    Returns:
+        Distances, same shape; those that were known as they were.
+    """
+    nearest = distance_transform_edt(np.isnan(depth), return_distances=False, return_indices=True)
+    return depth[tuple(nearest)]
 
 
 def thin_lens_radius(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from photos.files import find_photos, read, write
     from photos.inscription import inscription_of
-    from photos.maps import map_picture, read_map, write_map
+    from photos.maps import map_picture, read_distances, read_map, write_map
     from photos.masks import read_mask
     from photos.overlay import write_overlay
     from photos.photo import MAX_PIXELS, Photo, PhotoError
@@ -28,7 +28,7 @@ PHOTO_SUFFIXES = RAW_SUFFIXES | {
 _HOME = {
     "MAX_PIXELS": "photo", "Photo": "photo", "PhotoError": "photo",
     "find_photos": "files", "read": "files", "write": "files",
-    "map_picture": "maps", "read_map": "maps", "write_map": "maps",
+    "map_picture": "maps", "read_distances": "maps", "read_map": "maps", "write_map": "maps",
     "read_mask": "masks", "write_overlay": "overlay",
     "write_report": "report", "open_pages": "stack", "ValueRange": "value_range",
     "inscription_of": "inscription",
@@ -36,8 +36,8 @@ _HOME = {
 
 __all__ = [
     "MAX_PIXELS", "PHOTO_SUFFIXES", "RAW_SUFFIXES", "Photo", "PhotoError", "ValueRange", "find_photos",
-    "inscription_of", "map_picture", "open_pages", "read", "read_map", "read_mask", "write", "write_map",
-    "write_overlay", "write_report",
+    "inscription_of", "map_picture", "open_pages", "read", "read_distances", "read_map", "read_mask", "write",
+    "write_map", "write_overlay", "write_report",
 ]  # fmt: skip
 
 

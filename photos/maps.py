@@ -1,6 +1,7 @@
-"""Maps of the blur radius: one number per pixel, in pixels, kept in files and shown in colours."""
+"""Maps: one number per pixel in a file. Of blur radii in pixels, also shown in colours; of distances of a scene."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from photos import png, tiff
 from photos.files import explained, file_bytes, format_of, replacing, strict_decoding
 from photos.photo import MAX_PIXELS, PhotoError, Refused
 
-__all__ = ["COLOURS", "colour_maximum", "map_picture", "read_map", "write_map"]
+__all__ = ["COLOURS", "colour_maximum", "map_picture", "read_distances", "read_map", "write_map"]
 
 COLOURS = (
     (16, 14, 44), (43, 30, 96), (60, 66, 134), (49, 104, 142), (33, 140, 141), (52, 174, 121), (122, 202, 84),
@@ -55,7 +56,25 @@ def read_map(path: str | Path) -> np.ndarray:
     Raises:
         PhotoError: If the file cannot be read, is no grey picture, or holds negative or non-finite numbers.
     """
-    path = Path(path)
+    return _read(Path(path), _checked)
+
+
+def read_distances(path: str | Path) -> np.ndarray:
+    """Reads the distances of a scene.
+
+    Args:
+        path: A file as of `read_map`, of distances in any unit; NaN and 0 where none is known.
+
+    Returns:
+        Distances, float32, shape (H, W): positive or infinite, NaN where the file has NaN or 0.
+
+    Raises:
+        PhotoError: If the file cannot be read, is no grey picture, or holds negative numbers or no distance at all.
+    """
+    return _read(Path(path), _checked_distances)
+
+
+def _read(path: Path, checked: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     data = file_bytes(path)
     kind = format_of(data)
     with explained(path, kind), strict_decoding():
@@ -72,11 +91,32 @@ def read_map(path: str | Path) -> np.ndarray:
             raise Refused(f"expected a map in a TIFF, PNG or NumPy file, got {kind}")
         if samples.ndim == 3 and samples.shape[2] == 1:
             samples = samples[..., 0]
-        return _checked(samples)
+        return checked(samples)
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
-    """A map as float32, shape (H, W), or Refused."""
+    """A map of radii as float32, shape (H, W), or Refused."""
+    values = _numbers(values)
+    if not np.isfinite(values).all():
+        raise Refused("expected finite radii, got NaN or infinity")
+    if values.min() < 0:
+        raise Refused(f"expected radii of at least 0 pixels, got {values.min():.6g}")
+    return values
+
+
+def _checked_distances(values: np.ndarray) -> np.ndarray:
+    """A map of distances as float32, shape (H, W), NaN where unknown, or Refused."""
+    values = _numbers(values)
+    values[values == 0] = np.nan
+    if np.isnan(values).all():
+        raise Refused("expected positive distances, got none but 0 and NaN, which stand for unknown ones")
+    if np.nanmin(values) < 0:
+        raise Refused(f"expected positive distances, got {np.nanmin(values):.6g}")
+    return values
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """One real number per pixel as float32, shape (H, W), or Refused."""
     if values.dtype.kind not in "fiu":
         raise Refused(f"expected a map of real numbers, got {values.dtype}")
     if values.ndim != 2 or values.size == 0:
@@ -84,12 +124,7 @@ def _checked(values: np.ndarray) -> np.ndarray:
     if values.size > MAX_PIXELS:
         raise Refused(f"expected at most {MAX_PIXELS} pixels, got {values.shape[1]} x {values.shape[0]}")
     with np.errstate(over="ignore"):
-        values = np.array(values, np.float32)
-    if not np.isfinite(values).all():
-        raise Refused("expected finite radii, got NaN or infinity")
-    if values.min() < 0:
-        raise Refused(f"expected radii of at least 0 pixels, got {values.min():.6g}")
-    return values
+        return np.array(values, np.float32)
 
 
 def colour_maximum(largest: float) -> float:

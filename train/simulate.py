@@ -8,6 +8,8 @@ DIR/sharp/NAME.png and DIR/defocus_map/NAME.tif (blur radii in pixels, float32);
 each with which lens and camera it was taken. A camera that sharpens does so to both pictures.
 Without --depth scenes are random layers, and captures are smaller than their photos by a margin on every
 side, which the blur reads. With --depth radii are those of a thin lens, and captures have the photo's size.
+DEPTH has the photo's size; infinity is allowed. Where it is 0 or NaN, the distance is unknown and taken from
+the nearest pixel that has one.
 """
 
 import argparse
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scale", type=_positive(float), default=1.0, metavar="X", help="shrink photos first, at most 1 (default: 1)")
     add("--matched", action="store_true", help="disks, white noise of 0.01 and sRGB values instead of a random camera")
     add("--largest-radius", type=_positive(float), metavar="R", help="of random scenes, in pixels (default: 8)")
-    add("--depth", type=Path, metavar="FILE", help="distances of one photo's scene (TIFF, PNG or .npy)")
+    add("--depth", type=Path, metavar="FILE", help="distances of one photo's scene (TIFF, PNG or .npy), 0: unknown")
     add("--depth-unit", type=_positive(float), metavar="M", help="metres that a number 1 in it means (default: 1)")
     add("--focal-length", type=_positive(float), metavar="MM", help="of the lens, in millimetres")
     add("--f-number", type=_positive(float), metavar="N", help="of the lens")
@@ -150,10 +152,10 @@ def _capture(arguments: argparse.Namespace, file: Path, generator):  # noqa: ANN
     from optics.simulation import Simulator
     from photos import read
 
-    pixels = _resized(read(file).pixels, arguments.scale)
-    photo = torch.from_numpy(pixels).permute(2, 0, 1)
+    whole = read(file).pixels
+    photo = torch.from_numpy(_resized(whole, arguments.scale)).permute(2, 0, 1)
     if arguments.depth is not None:
-        return _through_lens(arguments, file, photo, generator)
+        return _through_lens(arguments, _depth(arguments, file, whole.shape[:2]), photo, generator)
     simulator = Simulator(arguments.largest_radius or 8.0, matched=arguments.matched)
     try:
         return simulator(photo, generator)
@@ -161,27 +163,35 @@ def _capture(arguments: argparse.Namespace, file: Path, generator):  # noqa: ANN
         raise ValueError(f"{file}: {error}") from None
 
 
-def _through_lens(arguments: argparse.Namespace, file: Path, photo, generator):  # noqa: ANN001, ANN202
-    """A capture through a thin lens, from the photo (3, H, W) and its depth map."""
+def _depth(arguments: argparse.Namespace, file: Path, size: tuple[int, int]):  # noqa: ANN202 - an array
+    """Distances in metres, float64, of the photo's size (H, W) after it was shrunk; those of the whole photo before."""
+    import numpy as np
+
+    from optics.scenes import fill_unknown
+    from photos import read_distances
+
+    depth = read_distances(arguments.depth)
+    shrunk = _shrunk(size, arguments.scale)
+    if depth.shape not in (size, shrunk):
+        also = "" if shrunk == size else f" (or {shrunk[1]} x {shrunk[0]}, its size by --scale)"
+        raise ValueError(
+            f"{arguments.depth}: expected distances of {size[1]} x {size[0]} pixels as {file} has{also}, "
+            f"got {depth.shape[1]} x {depth.shape[0]}"
+        )
+    depth = fill_unknown(depth)
+    if depth.shape != shrunk:
+        depth = _resized(depth[..., None], arguments.scale, smooth=False)[..., 0]
+    return depth.astype(np.float64) * (arguments.depth_unit or 1.0)
+
+
+def _through_lens(arguments: argparse.Namespace, depth, photo, generator):  # noqa: ANN001, ANN202
+    """A capture through a thin lens, from the photo (3, H, W) and its distances in metres (H, W)."""
     import numpy as np
     import torch
 
     from optics.scenes import depth_layers, thin_lens_radius
     from optics.simulation import SimulatedCapture, Simulator, compose, visible_radius
-    from photos import read_map
 
-    depth = read_map(arguments.depth).astype(np.float64) * (arguments.depth_unit or 1.0)
-    size = tuple(photo.shape[1:])
-    if depth.shape != size:
-        shrunk = _resized(depth[..., None].astype(np.float32), arguments.scale, smooth=False)[..., 0]
-        if shrunk.shape != size:
-            raise ValueError(
-                f"{arguments.depth}: expected a map of {size[1]} x {size[0]} pixels as {file} has, "
-                f"got {depth.shape[1]} x {depth.shape[0]}"
-            )
-        depth = shrunk.astype(np.float64)
-    if depth.min() <= 0:
-        raise ValueError(f"{arguments.depth}: expected positive distances, got {depth.min():g}")
     signed = thin_lens_radius(
         depth, arguments.focus, arguments.focal_length * 1e-3, arguments.f_number, arguments.pixel_pitch * 1e-6
     )
@@ -208,13 +218,17 @@ def _resized(pixels, scale: float, smooth: bool = True):  # noqa: ANN001, ANN202
 
     if scale == 1:
         return pixels.copy()
-    size = [max(round(scale * side), 1) for side in pixels.shape[:2]]
+    size = _shrunk(pixels.shape[:2], scale)
     picture = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     if smooth:
         picture = F.interpolate(picture, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     else:
         picture = F.interpolate(picture, size=size, mode="nearest-exact")
     return picture[0].permute(1, 2, 0).numpy()
+
+
+def _shrunk(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return tuple(max(round(scale * side), 1) for side in size)
 
 
 if __name__ == "__main__":

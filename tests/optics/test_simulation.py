@@ -10,7 +10,7 @@ from scipy.ndimage import convolve
 
 from optics.aperture import Aperture, aperture_psf
 from optics.camera import Camera
-from optics.scenes import Layer, depth_layers, random_layers, thin_lens_radius
+from optics.scenes import Layer, depth_layers, fill_unknown, random_layers, thin_lens_radius
 from optics.simulation import Simulator, compose, random_aperture, random_camera, visible_radius
 
 SIZE = (48, 56)
@@ -19,6 +19,17 @@ SIZE = (48, 56)
 @pytest.fixture
 def light():
     return np.random.default_rng(0).random((*SIZE, 3))
+
+
+def test_unknown_distances_are_those_of_the_nearest_pixel_that_has_one():
+    rng = np.random.default_rng(3)
+    depth = rng.random((9, 11))
+    depth[rng.random(depth.shape) < 0.7], depth[2, 3] = np.nan, np.inf
+    filled, known = fill_unknown(depth), np.argwhere(~np.isnan(depth))
+    for place in np.ndindex(depth.shape):
+        distances = np.square(known - place).sum(1)
+        # Of several that are equally near, any.
+        assert filled[place] in [depth[tuple(one)] for one in known[distances == distances.min()]]
 
 
 def test_thin_lens_is_that_of_the_lens_equation():

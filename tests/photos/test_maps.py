@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from photos import PhotoError, map_picture, read_map, write_map
+from photos import PhotoError, map_picture, read_distances, read_map, write_map
 
 
 @pytest.mark.parametrize("size", [(5, 7), (1, 9), (9, 1), (1, 1)])
@@ -32,6 +32,22 @@ def test_numbers_are_radii_as_they_are(tmp_path, dtype):
         names.append("a.png")
     for name in names:
         np.testing.assert_array_equal(read_map(tmp_path / name), np.arange(12).reshape(3, 4))
+
+
+def test_distances_may_be_infinite_or_unknown(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[0, np.nan, np.inf], [3, 0.5, 1e300]]))
+    expected = np.array([[np.nan, np.nan, np.inf], [3, 0.5, np.inf]], np.float32)
+    np.testing.assert_array_equal(read_distances(tmp_path / "a.npy"), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "got"), [([[0, np.nan]], "none but 0 and NaN"), ([[2, -0.5]], "-0.5"), ([[-np.inf, 1]], "-inf")]
+)
+def test_what_are_no_distances_is_refused_in_words_of_distances(tmp_path, values, got):
+    tifffile.imwrite(tmp_path / "a.tif", np.array(values, np.float32))
+    with pytest.raises(PhotoError, match=rf"a\.tif: expected positive distances, got {got}") as caught:
+        read_distances(tmp_path / "a.tif")
+    assert "radi" not in str(caught.value)
 
 
 def test_bad_maps_are_refused_by_name(tmp_path):

@@ -89,6 +89,19 @@ def test_distances_in_other_units_and_of_the_photo_before_it_was_shrunk(photo, d
     assert radii[0].shape == (30, 36) and np.allclose(*radii, rtol=1e-5)
 
 
+def test_skies_are_infinitely_far_and_unknown_places_as_far_as_their_neighbours(photo, depth, tmp_path):
+    distances = read_map(depth)
+    distances[:, 60:], distances[10:20, 5:9], distances[40:44, 50:54] = np.inf, 0, np.nan
+    np.save(tmp_path / "sky.npy", distances)
+    options = ["--matched", *LENS]
+    assert main([str(photo), "-o", str(tmp_path / "set"), "--depth", str(tmp_path / "sky.npy"), *options]) == 0
+    radii = read_map(tmp_path / "set" / "defocus_map" / "cat.tif")
+    near, far, sky = np.abs(thin_lens_radius(np.array([2.0, 4.0, np.inf]), 2.0, 0.05, 1.8, 60e-6))
+    assert far + 1 < sky == pytest.approx(2 * far)
+    for columns, radius in ((slice(0, 36), near), (slice(36, 60), far), (slice(60, None), sky)):
+        np.testing.assert_allclose(radii[:, columns], radius, rtol=1e-5, atol=1e-6)
+
+
 def test_nothing_is_overwritten(photo, tmp_path, capsys):
     out = tmp_path / "set"
     (out / "sharp").mkdir(parents=True)
@@ -103,6 +116,10 @@ def test_bad_input_is_one_line(photo, depth, tmp_path, capsys):
     _refused(capsys, [photo, "-o", out, "--largest-radius", "20"], photo, "larger than")
     write_map(tmp_path / "other.tif", np.ones((9, 8)))
     _refused(capsys, [photo, "-o", out, "--depth", tmp_path / "other.tif", *LENS], "72 x 60", "8 x 9")
+    # Of neither size of a photo that is shrunk, though it shrinks to the same.
+    write_map(tmp_path / "nearly.tif", np.ones((60, 71)))
+    shrunk = [photo, "-o", out, "--scale", "0.5", "--depth", tmp_path / "nearly.tif", *LENS]
+    _refused(capsys, shrunk, "72 x 60", "36 x 30", "71 x 60")
     write_map(tmp_path / "zero.tif", np.zeros((60, 72)))
     _refused(capsys, [photo, "-o", out, "--depth", tmp_path / "zero.tif", *LENS], "zero.tif", "positive distances")
     near = [*LENS[:-4], "--focus", "0.04", *LENS[-2:]]
