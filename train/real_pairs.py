@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.paired_sets import find_sets
-from evaluation.paired_sets.paired_set import PairFiles
+from evaluation.paired_sets import PairedSet, PairFiles, find_sets
+from evaluation.paired_sets.folder import FOLDER_SETS
+from evaluation.paired_sets.pairing import pictures
 from train.photo_cache import PhotosInMemory, read_rgb
 
 __all__ = ["MixedPairs", "RealPairs"]
@@ -30,7 +31,7 @@ class RealPairs:
 
     def __init__(self, root: str | Path, side: int, gib: float) -> None:
         self.side = side
-        files = [pair for known, place in find_sets(root) for pair in known.pairs(place, _split(known, place))]
+        files = [pair for known, place in find_sets(root) for pair in _pairs(known, place)]
         for pair in files:
             _check(pair, side)
         self._sharp = PhotosInMemory([pair.reference for pair in files], gib / 2)
@@ -66,9 +67,16 @@ class MixedPairs:
         return source.draw(sample, rng)
 
 
-def _split(known, place: Path) -> str:  # noqa: ANN001 - a PairedSet
+def _pairs(known: PairedSet, place: Path) -> list[PairFiles]:
     splits = known.splits_at(place)
-    return "train" if "train" in splits else splits[0]
+    pairs = known.pairs(place, "train" if "train" in splits else splits[0])
+    if known in FOLDER_SETS:
+        # Figures need no sharp photo without a capture; whoever trains has named a file wrongly, or lost one.
+        used = {pair.reference for pair in pairs}
+        for file in pictures(place / "sharp", below=True):
+            if file not in used:
+                raise ValueError(f"{file}: expected a capture of the same name in {place / 'blurred'}, got none")
+    return pairs
 
 
 def _check(pair: PairFiles, side: int) -> None:

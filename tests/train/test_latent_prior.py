@@ -169,7 +169,12 @@ def test_a_run_on_real_pairs_names_the_first_that_does_not_match(photos, tmp_pat
     arguments = _settings(photos, tmp_path / "run", f"pairs={tmp_path / 'set'}", "optim.steps=1")
     assert main(arguments) == 1
     errors = capsys.readouterr().err
-    assert "b" in errors and len(errors.splitlines()) == 1
+    assert "b.png has no reference" in errors and len(errors.splitlines()) == 1
+    # A sharp photo without a capture, which does no harm to figures, is a mistake here too.
+    (tmp_path / "set" / "blurred" / "b.png").rename(tmp_path / "b.png")
+    assert main(arguments) == 1
+    assert f"{tmp_path}/set/sharp/c.png: expected a capture of the same name in" in capsys.readouterr().err
+    (tmp_path / "b.png").rename(tmp_path / "set" / "blurred" / "b.png")
     (tmp_path / "set" / "sharp" / "c.png").rename(tmp_path / "set" / "sharp" / "b.png")
     Image.new("RGB", (32, 41)).save(tmp_path / "set" / "sharp" / "b.png")
     assert main(arguments) == 1
