@@ -4,6 +4,8 @@
     accelerate launch train/latent_prior.py configs/latent_prior/tiny.yaml data.root=PHOTOS run.dir=runs/stage2 stage=2
     init=runs/stage1/export
 
+With pairs=FOLDER pairs_share=1 in place of data.root=PHOTOS it trains on real captures and their sharp photos alone.
+
 Settings are those of `train/latent_prior_config.py`: a YAML file of differences and any number of key=value
 overrides. Captures are simulated when they are first needed and kept in `run.dir/captures`, or in
 simulation.folder, which several runs may share. Run the same command again to resume, with the same settings:
@@ -42,7 +44,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     """
     from dataclasses import asdict
     from functools import partial
-    from pathlib import Path
 
     import torch
     from omegaconf import OmegaConf
@@ -52,11 +53,10 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from train.export import export_latent_prior
     from train.initial_latent_prior import start_from
     from train.loop import TrainingLoop
-    from train.real_pairs import MixedPairs, RealPairs
+    from train.real_pairs import open_pairs
     from train.restoration_loss import RestorationLoss
     from train.restoration_probe import RestorationProbe
-    from train.simulated_captures import open_captures
-    from train.simulated_pairs import PairedParts, SimulatedPairs
+    from train.simulated_pairs import PairedParts
 
     run, optim = config.run, config.optim
     loop = TrainingLoop(config, allow_changes=allow_changes)
@@ -64,16 +64,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     if config.pipeline is not None:
         # Found out before the training rather than after.
         checked_folder(config.pipeline)
-    folder = Path(config.simulation.folder or loop.run_dir / "captures")
     with accelerator.main_process_first():
-        opened = open_captures(
-            config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print
-        )
-    training, held_out = (SimulatedPairs(captures) for captures in opened)
-    if config.pairs is not None:
-        real = RealPairs(config.pairs, config.simulation.side, config.data.cache_gib)
-        training = MixedPairs(training, real, config.pairs_share)
-        accelerator.print(f"{len(real)} real pairs")
+        training, held_out, photos = open_pairs(config, loop.run_dir, accelerator.print)
     torch.manual_seed(run.seed)
     network = SwinDiff(**asdict(config.network), stage=config.stage).to(memory_format=torch.channels_last)
     parts = PairedParts(
@@ -86,8 +78,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     if dry_run:
         accelerator.print(
             f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
-            f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(opened[0].photos)} training and "
-            f"{len(opened[1].photos)} held-out photos; {loop.batch_in_words}"
+            f"{sum(p.numel() for p in network.parameters()):,} parameters; {photos}; {loop.batch_in_words}"
         )
         return
     if run.gradient_checkpointing:

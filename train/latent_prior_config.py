@@ -1,6 +1,6 @@
 """Settings of `train/latent_prior.py`; YAML files in `configs/latent_prior/` hold the differences."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from train.changes import changeable
 from train.config import AveragesConfig, OptimConfig, RunConfig
@@ -55,10 +55,12 @@ class LatentPriorConfig:
     Attributes:
         stage: 1, where the prior sees the sharp photo, or 2, where it is drawn from what the capture says.
         init: Export of another run that the weights start from: that of stage 1 for stage 2.
-        data: Sharp photos; `patch` is the side of the parts of captures that are trained on at the end of the run.
+        data: Sharp photos, which pairs_share=1 does without; `patch` is the side of the parts of captures that are
+            trained on at the end of the run.
         crops: Sides of the parts before.
         pairs: Folder of real captures with their sharp photos, see `train.real_pairs`; null for none.
-        pairs_share: Share of samples that are cut from them.
+        pairs_share: Share of samples that are cut from them. With 1 nothing is simulated, and the pairs of
+            `data.holdout` sharp photos are held out for the figures.
         pipeline: A saved pipeline that the export completes with the network; null exports the network alone.
         prior_dropout: Share of samples of stage 1 whose prior is left out, so that the network can do without.
         error_weight: Weight of the likelihood of the expected error.
@@ -69,7 +71,7 @@ class LatentPriorConfig:
 
     stage: int = 1
     init: str | None = None
-    data: DataConfig = field(default_factory=photos_of_captures)
+    data: DataConfig = field(default_factory=lambda: replace(photos_of_captures(), root=""))
     crops: CropConfig = field(default_factory=CropConfig)
     simulation: SimulationConfig = field(default_factory=lambda: SimulationConfig(buried=0.0))
     network: LatentPriorNetworkConfig = field(default_factory=LatentPriorNetworkConfig)
@@ -94,10 +96,19 @@ class LatentPriorConfig:
             raise ValueError("init must be the export of a run of stage 1 for stage=2, got null")
         require(0 <= self.prior_dropout <= 1, "prior_dropout", "in [0, 1]")
         require(0 < self.pairs_share <= 1, "pairs_share", "in (0, 1]")
+        if self.simulates and not self.data.root:
+            raise ValueError("no value for data.root: give it as data.root=..., or pairs=... with pairs_share=1")
+        if not self.simulates and self.data.root:
+            raise ValueError(f"data.root must be left out with pairs_share=1, all of pairs, got {self.data.root}")
         require(self.error_weight > 0, "error_weight", "positive")
         require(self.spectrum_weight >= 0, "spectrum_weight", "non-negative")
         require(self.probes >= 1, "probes", "at least 1")
         check_captures(self.data, self.crops, self.simulation)
+
+    @property
+    def simulates(self) -> bool:
+        """Whether captures are simulated of the photos in `data.root`."""
+        return self.pairs is None or self.pairs_share < 1
 
 
 def check_captures(data: DataConfig, crops: CropConfig, simulation: SimulationConfig) -> None:

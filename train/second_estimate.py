@@ -3,7 +3,8 @@
     python train/second_estimate.py runs/prior2 --weights runs/prior2/export --count 12
 
 The pipeline of the weights restores captures of the run's held-out photos, simulated with the settings of the
-run, blind, with every pair of `latent_prior_variance` and `latent_prior_fade` below, and without its latent prior.
+run or, of real pairs alone, held out of these, blind, with every pair of `latent_prior_variance` and
+`latent_prior_fade` below, and without its latent prior.
 Rows are listed by the mean gain in PSNR over the capture, the best first; beside it stands the gain of the worst
 eighth. The regression alone has a row too.
 """
@@ -51,16 +52,14 @@ def _compare(run: Path, weights: str, count: int, overrides: Sequence[str]) -> l
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.settings import SamplerSettings
     from train.latent_prior_config import LatentPriorConfig
-    from train.simulated_captures import open_captures
-    from train.simulated_pairs import SimulatedPairs
+    from train.real_pairs import open_pairs
 
     config = load_config(LatentPriorConfig, run / "config.yaml")
     settings = load_config(SamplerSettings, None, overrides)
     pipeline = DefocusDeblurPipeline.from_pretrained(weights)
     if pipeline.latent_prior is None:
         raise ValueError(f"{weights}: expected a pipeline with a latent_prior, got one without")
-    folder = Path(config.simulation.folder or run / "captures")
-    _, held_out = open_captures(config.data, config.simulation, config.run.seed, 1, folder, lambda line: None)
+    _, pairs, _ = open_pairs(config, run, lambda line: None)
     regression = SwinDiffRestorer(pipeline.latent_prior, settings.tile, settings.precision)
 
     def sampled(**changes) -> object:  # noqa: ANN003 - settings
@@ -70,7 +69,7 @@ def _compare(run: Path, weights: str, count: int, overrides: Sequence[str]) -> l
     for variance, fade in product(VARIANCES, FADES):
         name = f"variance {variance:g}  fade {fade:g}"
         ways[name] = sampled(latent_prior="on", latent_prior_variance=variance, latent_prior_fade=fade)
-    pairs, gains = SimulatedPairs(held_out), {name: [] for name in ways}
+    gains = {name: [] for name in ways}
     for number in range(count):
         x, y = (torch.from_numpy(picture.astype("float32"))[None] / 255 for picture in pairs.pair(number))
         for name, restore in ways.items():

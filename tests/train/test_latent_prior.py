@@ -18,7 +18,7 @@ from samplers.pipeline import DefocusDeblurPipeline
 from samplers.weights import load_latent_prior
 from train.latent_prior import main
 from train.latent_prior_config import LatentPriorConfig
-from train.real_pairs import MixedPairs, RealPairs
+from train.real_pairs import MixedPairs, RealPairs, find_pairs, split_pairs
 from train.restoration_loss import RestorationLoss
 from train.simulated_captures import open_captures
 from train.simulated_pairs import CropConfig, PairedParts, SimulatedPairs
@@ -146,7 +146,7 @@ def test_real_pairs_are_drawn_alike_and_mixed_in(tmp_path):
         for part, code in (("blurred", picture), ("sharp", 255 - picture)):
             (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
             Image.fromarray(code).save(tmp_path / "set" / part / f"{number}.png")
-    real = RealPairs(tmp_path / "set", 24, 1.0)
+    real = RealPairs(find_pairs(tmp_path / "set", 24), 24, 1.0)
     draws = [real.draw(0, np.random.default_rng(seed)) for seed in range(8)]
     assert all(x.shape == (3, 24, 24) and np.array_equal(x, 255 - y) for x, y in draws)
     assert len({y.tobytes() for _, y in draws}) > 3
@@ -159,6 +159,50 @@ def test_real_pairs_are_drawn_alike_and_mixed_in(tmp_path):
         mixed = MixedPairs(Simulated(), real, share)
         rng = np.random.default_rng(0)
         assert np.mean([mixed.draw(0, rng) is not None for _ in range(200)]) == pytest.approx(share, abs=0.1)
+
+
+@pytest.fixture
+def stacks(tmp_path):
+    """Five stacks of two captures each, whose sharp photo they share: light that tells the stack, less in captures."""
+    for stack in range(5):
+        names = {f"blurred/{stack}_{frame}.png": 40 * stack + 10 for frame in range(2)}
+        for name, code in (names | {f"sharp/{stack}.png": 40 * stack + 20}).items():
+            (tmp_path / "stacks" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (30, 40), (code, code, code)).save(tmp_path / "stacks" / name)
+    return tmp_path / "stacks"
+
+
+def test_pairs_that_are_held_out_are_of_other_scenes_and_always_the_same(stacks):
+    files = find_pairs(stacks, 24)
+    training, held_out = split_pairs(files, 2)
+    assert sorted(pair.name for pair in [*training, *held_out]) == sorted(pair.name for pair in files)
+    scenes = [{pair.reference for pair in part} for part in (training, held_out)]
+    assert len(training) == 6 and len(held_out) == 4 and not scenes[0] & scenes[1]
+    assert split_pairs(find_pairs(stacks, 24), 2) == (training, held_out)
+    seen = RealPairs(held_out, 24, 1.0)
+    shown = [seen.pair(number)[0] for number in range(8)]
+    assert all(np.array_equal(seen.pair(number)[0], x) for number, x in enumerate(shown))
+    assert {int(x[0, 0, 0]) // 40 for x in shown} == {int(reference.stem) for reference in scenes[1]}
+    with pytest.raises(ValueError, match="sharp/0.png: expected another sharp photo"):
+        split_pairs(files[:2], 8)
+
+
+def test_a_run_on_real_pairs_alone_needs_no_photos_beside(stacks, tmp_path, capsys):
+    folder = tmp_path / "run"
+    settings = [word for word in _settings("", folder) if not word.startswith("data.root=")]
+    alone = [*settings, f"pairs={stacks}", "pairs_share=1", "data.holdout=2"]
+    assert main(alone) == 0
+    assert "6 training and 4 held-out pairs" in capsys.readouterr().out
+    assert [line["step"] for line in log_lines(folder) if "restoration/gain_db" in line] == [4, 8]
+    assert (folder / "export").is_dir() and not (folder / "captures").exists()
+    # Whatever is simulated needs photos; photos of which nothing is simulated are a mistake.
+    for arguments, words in (
+        ([*settings, f"pairs={stacks}"], "no value for data.root"), (settings, "no value for data.root"),
+        ([*alone, "data.root=photos"], "data.root must be left out with pairs_share=1"),
+    ):  # fmt: skip
+        assert main(arguments) == 2
+        errors = capsys.readouterr().err
+        assert words in errors and len(errors.splitlines()) == 1
 
 
 def test_a_run_on_real_pairs_names_the_first_that_does_not_match(photos, tmp_path, capsys):
