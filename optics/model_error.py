@@ -34,13 +34,14 @@ _CLIPPED = 1 - 2 / 255
 _CLIPPED_LIGHT = 0.2  # of full range, by which the light of clipped pixels is off
 
 
-def model_error_std(y: Tensor, radius_map: Tensor, relative_error: float) -> Tensor:
+def model_error_std(y: Tensor, radius_map: Tensor, relative_error: float | Tensor) -> Tensor:
     """Standard deviation of the error of the model in every pixel, but for clipped light.
 
     Args:
         y: Capture in [0, 1], shape (1, C, H, W), of any size.
         radius_map: Blur radius in pixels, shape (1, 1, H, W).
-        relative_error: e, the radius' standard error as a share of the radius; errors of the shape included.
+        relative_error: e, the radius' standard error as a share of the radius; errors of the shape included. A number,
+            or one for each pixel, shape (1, 1, H, W).
 
     Returns:
         Values in [0, 1] units, the same for all channels, shape (1, 1, H, W).

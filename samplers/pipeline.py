@@ -31,6 +31,8 @@ from samplers.weights import checked_folder, quiet_diffusers
 
 __all__ = ["DeblurOutput", "DefocusDeblurPipeline", "Restoration"]
 
+_LEAST_SURE = 1.3  # factor of the model's error where an estimated map has no confidence; 0.3 of it is left at full
+
 
 @dataclass(frozen=True)
 class Restoration:
@@ -200,7 +202,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         known = Known(operator.extend(asked[None, None].float())[0, 0] > 0, start)
         network = guide.network(self.score_network, prior)
         network = TiledNetwork(network, settings.tile, settings.precision, known)
-        std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt)
+        std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt, confidence)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         del std
         sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)
@@ -223,7 +225,9 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             trust = trusted_share(radius, confidence.to(image), settings.trust)
             sure = image
             if second is not None:
-                sure, trust = (operator.crop(second.x) + 1) / 2, (1 - settings.latent_prior_share) * trust
+                # A sample that is mixed with a mean would be none.
+                share = 0 if settings.output == "sample" else settings.latent_prior_share
+                sure, trust = (operator.crop(second.x) + 1) / 2, (1 - share) * trust
             restored = torch.lerp(sure, restored, trust)
         # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
         restored = torch.lerp(image, restored, radius.clamp(max=1))
@@ -249,12 +253,17 @@ class DefocusDeblurPipeline(DiffusionPipeline):
 
 
 def _unexplained_std(
-    image: Tensor, operator: DefocusOperator, noise_std: float, settings: SamplerSettings, doubt: float
-) -> Tensor:
+    image: Tensor, operator: DefocusOperator, noise_std: float, settings: SamplerSettings, doubt: float,
+    confidence: Tensor | None,
+) -> Tensor:  # fmt: skip
     """Standard deviation of noise and error of the model, [0, 1] units: a number or of shape (1, 1 or 3, H, W)."""
     variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise) ** 2)
     if settings.model_error:
-        error = model_error_std(image, operator.radius_map.to(image), doubt * settings.model_error)
+        relative = doubt * settings.model_error
+        if confidence is not None:
+            # The probability of a radius that is about right says how far off it may be.
+            relative = relative * (_LEAST_SURE - confidence.to(image))
+        error = model_error_std(image, operator.radius_map.to(image), relative)
         variance = variance + error.square() + clipping_std(image, operator).square()
     return variance.sqrt()
 

@@ -95,7 +95,7 @@ class SamplerSettings:
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
         latent_prior_variance: Factor of the variance that the regression gives its own error.
         latent_prior_share: Share of the regression in the result, besides that of doubt, where the map was estimated:
-            the errors of two estimates are not the same, and half of each has less.
+            the errors of two estimates are not the same, and half of each has less. `output=sample` takes none.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
         condition: Whether the score network is conditioned on the latent prior by the pipeline's `conditioning`, with
             any guidance and solver: `on`, `off`, or `auto` for on where the pipeline has one.

@@ -111,6 +111,8 @@ def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, ph
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
     # Of little weight in the guidance, so that the two differ.
     settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=0.25, latent_prior_variance=1e8)
+    # Confidence has a say in the model's error as well.
+    settings = replace(settings, model_error=0.0)
     sampled = with_prior(photo, **options, settings=settings).image
     mixed = with_prior(photo, **options, confidence=confidence, settings=settings).image
     trust = 0.75 * torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
@@ -160,6 +162,34 @@ def test_the_doubt_of_a_lens_is_a_share_of_the_models_error(pipeline, photo):
         for doubt, error in ((0.5, 0.4), (1.0, 0.2), (1.0, 0.4))
     )
     assert torch.equal(half, whole) and not torch.equal(half, doubled)
+
+
+def test_an_estimated_map_is_doubted_the_less_the_surer_it_is(pipeline, photo):
+    settings = SamplerSettings(**FEW, trust=None, model_error=0.4)
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
+
+    def restored(confidence, **changes):
+        confidence = None if confidence is None else torch.full((1, 1, 24, 33), confidence)
+        return pipeline(photo, **options, confidence=confidence, settings=replace(settings, **changes)).image
+
+    # What is left of the error is 1.3 less the confidence: all of it at 0.3, half at 0.8.
+    torch.testing.assert_close(restored(0.3), restored(None), rtol=0, atol=1e-5)
+    torch.testing.assert_close(restored(0.8), restored(None, model_error=0.2), rtol=0, atol=1e-5)
+    assert (restored(0.3) - restored(0.8)).abs().max() > 1e-3
+
+
+def test_a_sample_is_not_mixed_with_the_regression_where_the_map_is_trusted(pipeline, photo):
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
+    certain = torch.ones(1, 1, 24, 33)
+    # Weights of trust that make it 1: of a sample nothing is left but the sampler's result, of a mean a half.
+    sure = [0.0, 0.0, 100.0]
+    sample = SamplerSettings(**FEW, output="sample", trust=sure, latent_prior_variance=1e8)
+    mean = replace(sample, output="mean")
+    drawn, mixed = (with_prior(photo, **options, confidence=certain, settings=s).image for s in (sample, mean))
+    alone = with_prior(photo, **options, confidence=certain, settings=replace(sample, trust=None)).image
+    half = with_prior(photo, **options, confidence=certain, settings=replace(mean, trust=None)).image
+    assert torch.equal(drawn, alone) and not torch.allclose(mixed, half, atol=1e-3)
 
 
 def test_the_models_error_counts_as_noise(pipeline, photo):
