@@ -255,7 +255,7 @@ def _nodes(present: Tensor, count: int) -> Tensor:
     return torch.arange(first - (first + 1) % 2, min(last + last % 2, count - 1) + 1, device=present.device)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _components(
     shape: _Shape, radii: tuple[float, ...], position: tuple[float, float], size: tuple[int, int], tolerance: float,
     device: torch.device,
@@ -266,7 +266,7 @@ def _components(
     return PSFComponents(components.spectra.to(device), components.coefficients.to(device))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _transfer_function(
     shape: _Shape, radius: float, position: tuple[float, float], size: tuple[int, int]
 ) -> Tensor:

@@ -21,6 +21,7 @@ class MapObjectiveConfig:
         likelihood: Of the true radii of simulated captures, in nats per cell, see `train.radius_likelihood`.
         reblur: Of the misfit of the sharp photo, blurred by the map, to the capture, see `train.reblur_misfit`; it does
             without the radii.
+        kernels: Kernels of the re-blurring: `disk`, or `learned` along with the network.
         consistency: Of captures with themselves blurred once more, see `train.reblur_consistency`; it does without the
             radii and without the photos. On its own it leaves the zero of the radius open.
         captures: Folder of real captures to be consistent on; null takes the simulated ones.
@@ -28,6 +29,7 @@ class MapObjectiveConfig:
 
     likelihood: float = 1.0
     reblur: float = 0.0
+    kernels: str = "disk"
     consistency: float = 0.0
     captures: str | None = None
 
@@ -38,6 +40,10 @@ class MapObjectiveConfig:
             raise ValueError(f"objective.likelihood, reblur and consistency must be at least 0, got {weights}")
         if not self.likelihood + self.reblur > 0:
             raise ValueError("objective.likelihood or reblur must be above 0: consistency leaves the zero open")
+        if self.kernels not in ("disk", "learned"):
+            raise ValueError(f"objective.kernels must be disk or learned, got {self.kernels}")
+        if self.kernels == "learned" and not self.reblur > 0:
+            raise ValueError("objective.kernels=learned needs objective.reblur above 0")
         if self.captures is not None and not self.consistency > 0:
             raise ValueError(f"objective.captures={self.captures} needs objective.consistency above 0")
 
@@ -53,7 +59,8 @@ class MapObjective(nn.Module):
     def __init__(self, network: DefocusMapNetwork, config: MapObjectiveConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
-        self.misfit = ReblurMisfit(network.radii) if config.reblur > 0 else None
+        learned = config.kernels == "learned"
+        self.misfit = ReblurMisfit(network.radii, learned=learned) if config.reblur > 0 else None
 
     def forward(
         self, y: Tensor, radius_map: Tensor, x: Tensor | None = None, plain: Tensor | None = None,

@@ -46,6 +46,7 @@ def test_a_resumed_run_ends_with_the_same_bits(run, photos, tmp_path):
 
 def test_objectives_without_radii_resume_with_the_same_bits_too(photos, tmp_path):
     mixture = ("objective.likelihood=0.5", "objective.reblur=0.1", "objective.consistency=1", "run.probe_every=0")
+    mixture += ("objective.kernels=learned",)
     settings = (*mixture, f"objective.captures={photos}", "optim.steps=6")
     assert main(_settings(photos, tmp_path / "whole", *settings)) == 0
     rewind(tmp_path / "whole", tmp_path / "copy", 3)
@@ -107,6 +108,8 @@ def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
         ("objective.likelihood=0", 2, "objective.likelihood or reblur must be above 0"),
         ("objective.reblur=-1", 2, "objective.likelihood, reblur and consistency must be at least 0"),
         ("objective.captures=photos", 2, "objective.consistency above 0"),
+        ("objective.kernels=free", 2, "objective.kernels must be disk or learned, got free"),
+        ("objective.kernels=learned", 2, "objective.kernels=learned needs objective.reblur above 0"),
         ("simulation.side=16", 1, "simulation.side must be at least data.patch=32"),
     ],
 )

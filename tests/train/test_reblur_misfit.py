@@ -66,3 +66,36 @@ def test_captures_within_the_margins_are_refused(x):
     misfit = ReblurMisfit((0.0, 16.0))
     with pytest.raises(ValueError, match="larger than 2 x 16 pixels"):
         misfit(torch.full((2, 2, 8, 10), 0.5), x, x)
+
+
+def test_kernels_are_learnt_from_pairs_and_keep_their_radii(x):
+    radii = (0.0, 2.0, 4.0)
+    photos = torch.rand(2, 3, 48, 56, generator=torch.Generator().manual_seed(3))
+    cells = torch.zeros(2, 3, 12, 14)
+    cells[0, 1], cells[1, 2] = 1, 1
+    truth, misfit = ReblurMisfit(radii, learned=True), ReblurMisfit(radii, learned=True)
+    shares = torch.tensor([0.5, 0.8, 0.3])
+    with torch.no_grad():
+        truth.shape.copy_(torch.logit(shares))
+        y = photos.clone()
+        inner = slice(truth.margin, -truth.margin)
+        y[..., inner, inner] = truth.reblurred(cells, photos)
+    optimizer = torch.optim.Adam(misfit.parameters(), 0.2)
+    for _ in range(80):
+        optimizer.zero_grad()
+        misfit(cells, y, photos).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(misfit.shape.sigmoid()[1:], shares[1:], rtol=0, atol=0.02)
+    # The standard deviation along an axis is r / 2, and a pixel's own 1 / 12 beside it, whatever the shape, but for
+    # the tails of Gaussians, which end at 3 standard deviations.
+    places = torch.arange(misfit.kernels.shape[-1], dtype=torch.float64) - misfit.margin
+    for kernels in (misfit.kernels, ReblurMisfit(radii, learned=True).kernels):
+        variance = (kernels.sum(1) * places.square()).sum(1)[1:]
+        torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(3, dtype=torch.float64))
+        expected = torch.tensor([1.0, 4.0], dtype=torch.float64) + 1 / 12
+        torch.testing.assert_close(variance, expected, rtol=0.04, atol=0)
+
+
+def test_kernels_that_are_not_learnt_have_no_parameters():
+    assert not list(ReblurMisfit(RADII).parameters())
+    assert [tuple(p.shape) for p in ReblurMisfit(RADII, learned=True).parameters()] == [(len(RADII),)]
