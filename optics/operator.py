@@ -146,6 +146,11 @@ class _Shape:
     softness: float
     measured: MeasuredPSF | None
 
+    @property
+    def varies(self) -> bool:
+        """Whether the PSF of a radius is another in other places."""
+        return self.measured is not None and self.measured.grid != (1, 1)
+
     def reach(self, radius: float) -> int:
         return psf_reach(radius, self.softness) if self.measured is None else self.measured.reach(radius)
 
@@ -154,7 +159,7 @@ class _Shape:
 
     def position(self, rows: slice, columns: slice, size: tuple[int, int]) -> tuple[float, float]:
         """Where the middle of a block is, as shares of the picture; of no matter where all of it has one PSF."""
-        if self.measured is None or self.measured.grid == (1, 1):
+        if not self.varies:
             return 0.5, 0.5
         return tuple((span.start + span.stop) / 2 / length for span, length in zip((rows, columns), size, strict=True))
 
@@ -187,6 +192,8 @@ class _Block:
         self.shape = tuple(next_fast_len(side, real=True) for side in size)
         self._psf, self._position = shape, shape.position(rows, columns, tuple(radius_map.shape))
         self._tolerance = tolerance
+        # Of PSFs that differ over the field no two blocks have the same, and a cache for all would be one for none.
+        self._own: PSFComponents | None = None
 
     def window(self, margin: int) -> tuple[int, int, int, int]:
         """Top, left, bottom and right of the part of the canvas that the block sees."""
@@ -229,9 +236,7 @@ class _Block:
 
     def _parts(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of the mean PSF and of each component: coefficient in every pixel, shape (h, w), and spectrum."""
-        components = _components(
-            self._psf, self._radii, self._position, self.shape, self._tolerance, like.device
-        )
+        components = self._components(like.device)
         place = self._place.clamp(min=0)
         lower = place.long().clamp_(max=max(len(self._radii) - 2, 0))
         share, lower = place - lower, lower.flatten()
@@ -242,6 +247,14 @@ class _Block:
             # Several times as fast as indices of two dimensions.
             ends = (nodes.index_select(0, index).view_as(place) for index in (lower, upper))
             yield torch.lerp(*ends, share).mul_(blurred), otf
+
+    def _components(self, device: torch.device) -> PSFComponents:
+        key = self._psf, self._radii, self._position, self.shape, self._tolerance, device
+        if not self._psf.varies:
+            return _shared_components(*key)
+        if self._own is None or self._own.spectra.device != device:
+            self._own = _components(*key)
+        return self._own
 
 
 def _nodes(present: Tensor, count: int) -> Tensor:
@@ -255,7 +268,6 @@ def _nodes(present: Tensor, count: int) -> Tensor:
     return torch.arange(first - (first + 1) % 2, min(last + last % 2, count - 1) + 1, device=present.device)
 
 
-@lru_cache(maxsize=256)
 def _components(
     shape: _Shape, radii: tuple[float, ...], position: tuple[float, float], size: tuple[int, int], tolerance: float,
     device: torch.device,
@@ -264,6 +276,9 @@ def _components(
     spectra = torch.stack([_transfer_function(shape, radius, position, size) for radius in radii])
     components = psf_components(spectra, size[1], tolerance)
     return PSFComponents(components.spectra.to(device), components.coefficients.to(device))
+
+
+_shared_components = lru_cache(maxsize=256)(_components)
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import optics.operator as operator_module
 from optics import DISK, DefocusOperator, Lens, LinearLightDefocus, MeasuredPSF, defocus_psf, read_measured_psf
 
 LENS_SHAPE = (37, 50)
@@ -124,3 +125,21 @@ def test_file_of_a_list_of_kernels_needs_its_grid(tmp_path):
     assert read_measured_psf(tmp_path / "psf.npy", (3, 2)).grid == (3, 2)
     with pytest.raises(ValueError, match="6 PSFs, got a grid of 2 x 2"):
         read_measured_psf(tmp_path / "psf.npy", (2, 2))
+
+
+def test_kernels_of_a_field_are_made_once_however_many_blocks_there_are(monkeypatch):
+    made = []
+    make = operator_module.psf_components
+
+    def counted(*arguments):
+        made.append(1)
+        return make(*arguments)
+
+    monkeypatch.setattr(operator_module, "psf_components", counted)
+    psf = MeasuredPSF(np.stack(_lopsided()).reshape(1, 2, 25, 25))
+    # More blocks than any cache of a sensible size holds.
+    operator = DefocusOperator(torch.full((1, 1, 68, 68), 1.0), block=4, psf=psf)
+    x = torch.rand(1, 1, *operator.canvas_size, generator=torch.Generator().manual_seed(0))
+    first = operator(x)
+    assert len(made) == 17 * 17 > 256
+    assert torch.equal(operator(x), first) and len(made) == 17 * 17
