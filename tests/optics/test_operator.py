@@ -69,8 +69,9 @@ def _interpolated_psf(radius, reach):
     return (1 - share) * defocus_psf(lower, reach=reach) + share * defocus_psf(upper, reach=reach)
 
 
-def test_each_pixel_gathers_through_its_own_psf():
-    radius_map = _map(14, 17, low=0.3, high=5.0)
+@pytest.mark.parametrize(("low", "high"), [(0.3, 5.0), (0.02, 0.6)])
+def test_each_pixel_gathers_through_its_own_psf(low, high):
+    radius_map = _map(14, 17, low, high)
     operator = DefocusOperator(radius_map, block=8, tolerance=0)
     x = _random((1, 2, *operator.canvas_size), 6, torch.float64).float()
     y, m = operator(x), operator.margin
@@ -122,8 +123,8 @@ def test_what_is_left_out_of_the_psfs_is_within_the_tolerance_for_photos(softnes
         assert tolerance / 20 < change < tolerance
 
 
-def test_a_map_of_few_radii_far_apart_takes_no_more_than_those():
-    # A step from 1 to 6 px: interpolation and components between them have no say.
+def test_radii_between_those_of_a_map_have_no_say():
+    # A step from 1 to 6 px, each side a plain convolution.
     radius_map = torch.full((1, 1, 40, 60), 1.0)
     radius_map[..., 25:] = 6.0
     operator = DefocusOperator(radius_map, tolerance=0)

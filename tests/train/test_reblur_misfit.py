@@ -96,6 +96,10 @@ def test_kernels_are_learnt_from_pairs_and_keep_their_radii(x):
         torch.testing.assert_close(variance, expected, rtol=0.04, atol=0)
 
 
-def test_kernels_that_are_not_learnt_have_no_parameters():
+def test_kernels_are_disks_unless_learnt_and_nearly_so_at_first():
     assert not list(ReblurMisfit(RADII).parameters())
+    disk, kernel = ReblurMisfit(RADII).kernels[-1], ReblurMisfit(RADII, learned=True).kernels[-1]
+    spare = (kernel.shape[-1] - disk.shape[-1]) // 2
+    middle = kernel[spare : spare + disk.shape[-1], spare : spare + disk.shape[-1]]
+    assert 0.01 < float((middle - disk).abs().sum()) < 0.1
     assert [tuple(p.shape) for p in ReblurMisfit(RADII, learned=True).parameters()] == [(len(RADII),)]
