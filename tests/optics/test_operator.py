@@ -62,22 +62,22 @@ def test_constant_map_is_a_plain_convolution(radius, softness):
     np.testing.assert_allclose(operator(x)[0, 0].numpy(), cropped, atol=1e-5)
 
 
-def _interpolated_psf(radius, reach):
+def _interpolated_psf(radius, reach, softness=0.0):
     radii = bank_radii(max(radius, 1e-9))
     lower, upper = float(radii[-2]), float(radii[-1])
     share = (radius - lower) / (upper - lower)
-    return (1 - share) * defocus_psf(lower, reach=reach) + share * defocus_psf(upper, reach=reach)
+    return (1 - share) * defocus_psf(lower, softness, reach) + share * defocus_psf(upper, softness, reach)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.3, 5.0), (0.02, 0.6)])
-def test_each_pixel_gathers_through_its_own_psf(low, high):
+@pytest.mark.parametrize(("low", "high", "softness"), [(0.3, 5.0, 0.0), (0.02, 0.6, 0.5)])
+def test_each_pixel_gathers_through_its_own_psf(low, high, softness):
     radius_map = _map(14, 17, low, high)
-    operator = DefocusOperator(radius_map, block=8, tolerance=0)
+    operator = DefocusOperator(radius_map, softness, block=8, tolerance=0)
     x = _random((1, 2, *operator.canvas_size), 6, torch.float64).float()
     y, m = operator(x), operator.margin
     for row, column in [(0, 0), (3, 11), (7, 7), (13, 16), (12, 2)]:
         window = x[..., row : row + 2 * m + 1, column : column + 2 * m + 1].double()
-        psf = _interpolated_psf(float(radius_map[0, 0, row, column]), m)
+        psf = _interpolated_psf(float(radius_map[0, 0, row, column]), m, softness)
         expected = (window * psf).sum((-2, -1))
         torch.testing.assert_close(y[..., row, column].double(), expected, rtol=0, atol=1e-5)
 
