@@ -179,7 +179,9 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
         _check_capture(image, radius_map)
         guide = LatentGuide(self.latent_prior, self.conditioning, settings)
-        settings.check(self.sde, sigma_max=self.score_network.config.sigma_max)
+        # A network of someone else's says nothing of the noise that it knows.
+        known_noise = getattr(self.score_network, "config", {}).get("sigma_max")
+        settings.check(self.sde, sigma_max=known_noise)
         generator = generator or torch.Generator().manual_seed(0)
         known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
@@ -202,7 +204,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         known = Known(operator.extend(asked[None, None].float())[0, 0] > 0, start)
         network = guide.network(self.score_network, prior)
         network = TiledNetwork(network, settings.tile, settings.precision, known)
-        std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt, confidence)
+        doubted = confidence if settings.trust is not None else None
+        std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt, doubted)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         del std
         sampler, evaluated = settings.sampler(self.sde), EvaluationCount(callback)

@@ -90,7 +90,8 @@ class SamplerSettings:
             the flat blocks that noise is measured in.
         model_error: How far the model of the blur is off, as an error of the radius relative to it, see
             `optics.model_error`; 0 where map and PSF are exact and no light is clipped, as in simulations.
-        trust: Weights of `samplers.trust`: how far a result is believed where the map was estimated; null for all.
+        trust: Weights of `samplers.trust`: how far a result is believed where the map was estimated; null for
+            all, and no doubt of its radii either.
         latent_prior: Whether the regression of the pipeline's `latent_prior` is the start and a second estimate beside
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
         latent_prior_variance: Factor of the variance that the regression gives its own error.

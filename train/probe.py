@@ -62,10 +62,12 @@ class DeblurringProbe:
             log; and one picture, 8-bit, of a column each for captures, results and photos, a row a capture.
         """
         pipeline = DefocusDeblurPipeline(score_network=network, sde=VESDE())
+        known_noise = getattr(network, "config", {}).get("sigma_max", self._settings.sigma_start)
+        settings = replace(self._settings, sigma_start=min(self._settings.sigma_start, known_noise))
         psnr, gains, rows = [], [], []
         for x, y, radius_map in zip(self.x, self.y, self.radius_maps, strict=True):
             generator = torch.Generator().manual_seed(seed)
-            restored = pipeline(y, radius_map=radius_map, settings=self._settings, generator=generator).image
+            restored = pipeline(y, radius_map=radius_map, settings=settings, generator=generator).image
             psnr.append(_psnr(restored, x))
             gains.append(psnr[-1] - _psnr(y, x))
             rows.extend([y, restored, x])

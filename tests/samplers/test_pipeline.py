@@ -165,7 +165,8 @@ def test_the_doubt_of_a_lens_is_a_share_of_the_models_error(pipeline, photo):
 
 
 def test_an_estimated_map_is_doubted_the_less_the_surer_it_is(pipeline, photo):
-    settings = SamplerSettings(**FEW, trust=None, model_error=0.4)
+    # Trust that mixes nothing with the capture; without it an estimated map is believed.
+    settings = SamplerSettings(**FEW, trust=[0.0, 0.0, 100.0], model_error=0.4)
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
 
     def restored(confidence, **changes):
@@ -176,6 +177,7 @@ def test_an_estimated_map_is_doubted_the_less_the_surer_it_is(pipeline, photo):
     torch.testing.assert_close(restored(0.3), restored(None), rtol=0, atol=1e-5)
     torch.testing.assert_close(restored(0.8), restored(None, model_error=0.2), rtol=0, atol=1e-5)
     assert (restored(0.3) - restored(0.8)).abs().max() > 1e-3
+    torch.testing.assert_close(restored(0.8, trust=None), restored(None, trust=None), rtol=0, atol=0)
 
 
 def test_a_sample_is_not_mixed_with_the_regression_where_the_map_is_trusted(pipeline, photo):
@@ -184,11 +186,12 @@ def test_a_sample_is_not_mixed_with_the_regression_where_the_map_is_trusted(pipe
     certain = torch.ones(1, 1, 24, 33)
     # Weights of trust that make it 1: of a sample nothing is left but the sampler's result, of a mean a half.
     sure = [0.0, 0.0, 100.0]
-    sample = SamplerSettings(**FEW, output="sample", trust=sure, latent_prior_variance=1e8)
+    sample = SamplerSettings(**FEW, output="sample", trust=sure, latent_prior_variance=1e8, model_error=0.0)
     mean = replace(sample, output="mean")
     drawn, mixed = (with_prior(photo, **options, confidence=certain, settings=s).image for s in (sample, mean))
-    alone = with_prior(photo, **options, confidence=certain, settings=replace(sample, trust=None)).image
-    half = with_prior(photo, **options, confidence=certain, settings=replace(mean, trust=None)).image
+    # Without trust nothing is mixed, and confidence has no say.
+    alone = with_prior(photo, **options, settings=replace(sample, trust=None)).image
+    half = with_prior(photo, **options, settings=replace(mean, trust=None)).image
     assert torch.equal(drawn, alone) and not torch.allclose(mixed, half, atol=1e-3)
 
 
