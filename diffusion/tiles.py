@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 __all__ = ["Tile", "tiles"]
@@ -22,6 +23,14 @@ class Tile(NamedTuple):
     read: Window
     kept: Window
     place: Window
+
+    def put(self, result: Tensor, whole: Tensor, asked: Tensor | None = None) -> None:
+        """Writes what is right of a network's result into the whole photo, (..., H, W), and only where it was asked."""
+        new = result[..., *self.kept].to(whole)
+        if asked is not None:
+            # A tile covers more than was asked, and how much more depends on the tiles.
+            new = torch.where(asked[self.place], new, whole[..., *self.place])
+        whole[..., *self.place] = new
 
 
 def tiles(

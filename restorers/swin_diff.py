@@ -80,12 +80,8 @@ class SwinDiffRestorer:
         with mixed_precision(network, self.precision):
             for part in self._tiles(y, network.grid, network.receptive_field, asked):
                 window = y[..., *part.read].to(device, memory_format=torch.channels_last)
-                for whole, new in zip((x, log_scale), network.restore(window, prior), strict=True):
-                    new = new[..., *part.kept].to(x)
-                    if asked is not None:
-                        # A tile covers more than was asked, and how much more depends on the tiles.
-                        new = torch.where(asked[part.place], new, whole[..., *part.place])
-                    whole[..., *part.place] = new
+                for whole, result in zip((x, log_scale), network.restore(window, prior), strict=True):
+                    part.put(result, whole, asked)
         return Regression(x, log_scale)
 
     def _condition(self, y: Tensor, device: torch.device) -> Tensor | None:

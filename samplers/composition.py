@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["compose", "share_of_radius"]
+__all__ = ["compose", "share_of_radius", "where_blurred"]
 
 _FALL = 0.2  # share of the largest radius over which restoration fades out
 _FEATHER = 4  # pixels
@@ -43,6 +43,15 @@ def compose(
         share = share * share_of_radius(radius_map, max_radius)
     # Exact at both ends, which a sum of two products is not.
     return torch.lerp(before, after, share.expand_as(before))
+
+
+def where_blurred(before: Tensor, after: Tensor, radius_map: Tensor) -> Tensor:
+    """A restoration where there is blur; arguments as of `compose`.
+
+    Blur below a pixel cannot be told from none: from 1 px down to 0 ever more of it is the photo, and what is sharp
+    stays as it was taken.
+    """
+    return torch.lerp(before, after, radius_map.to(before).clamp(max=1))
 
 
 def share_of_radius(radius_map: Tensor, max_radius: float) -> Tensor:

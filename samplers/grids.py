@@ -62,6 +62,17 @@ def check_levels(sde: SDE, sigma_start: float, sigma_end: float) -> None:
             raise ValueError(f"{key}: expected a number in [{low:.3g}, {high:.3g}], {named}, got {level:g}")
 
 
+def check_known(key: str, level: float, sigma_max: float) -> None:
+    """Finds out whether a network knows a noise level; `key` is what the user calls the level.
+
+    Raises:
+        ValueError: If it is above `sigma_max`, the largest of the network's training.
+    """
+    if level > sigma_max:
+        known = f"at most {sigma_max:g}, the largest noise level of the network's training"
+        raise ValueError(f"{key}: expected {known}, got {level:g}")
+
+
 def _check(sigma_start: float, sigma_end: float, count: int) -> None:
     if not sigma_start > sigma_end > 0:
         raise ValueError(f"expected sigma_start > sigma_end > 0, got {sigma_start} and {sigma_end}")

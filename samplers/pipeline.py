@@ -20,6 +20,7 @@ from optics import DISK, UNKNOWN, DefocusOperator, Lens, UnknownLens, estimate_n
 from optics.defocus_map.network import DefocusMapNetwork
 from optics.model_error import clipping_std, model_error_std
 from samplers.averaged_runs import mean_of_runs
+from samplers.composition import where_blurred
 from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
 from samplers.latent_guide import LatentGuide
 from samplers.map_estimators import estimate_map
@@ -232,8 +233,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
                 share = 0 if settings.output == "sample" else settings.latent_prior_share
                 sure, trust = (operator.crop(second.x) + 1) / 2, (1 - share) * trust
             restored = torch.lerp(sure, restored, trust)
-        # Blur below a pixel cannot be told from none: what is sharp stays as it was taken.
-        restored = torch.lerp(image, restored, radius.clamp(max=1))
+        restored = where_blurred(image, restored, radius)
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 
     def _restored_forms(

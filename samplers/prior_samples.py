@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from diffusion import VESDE, VPSDE
     from photos import PhotoError
-    from samplers.weights import WeightsError, load_score_network
+    from samplers.grids import check_known
+    from samplers.weights import load_score_network
 
     if arguments.output.exists() and not arguments.overwrite:
         return _report(f"{arguments.output}: expected no such file yet, got one (--overwrite replaces it)", FILE)
@@ -51,9 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         network = load_score_network(arguments.weights)
         largest = network.config.sigma_max
         for option, level in (("--sigma-noise", arguments.sigma_noise), ("--sigma-photo", arguments.sigma_photo)):
-            if level is not None and level > largest:
-                known = f"at most {largest:g}, the largest noise level of the network's training"
-                return _report(f"{option}: expected {known}, got {level:g}", USAGE)
+            check_known(option, level or largest, largest)
+    except ValueError as error:
+        return _report(error, USAGE)
+    try:
         photos = [_middle(file, arguments.side) for file in arguments.photos]
         blurred = [_blurred(x, arguments.blur) for x in photos]
         rows = [[None] * arguments.count + starts for starts in (photos, blurred)]
@@ -67,8 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for x in draw(*options, torch.stack(pictures), sigma, generator)
             ])  # fmt: skip
         _write(arguments.output, rows if photos else rows[2:], bool(photos))
-    except WeightsError as error:
-        return _report(error, USAGE)
     except FloatingPointError as error:
         return _report(error, NOT_FINITE)
     except (PhotoError, OSError) as error:

@@ -19,6 +19,7 @@ from optics.defocus_map.network import DefocusMapNetwork
 from restorers.swin_diff import SwinDiffRestorer
 from restorers.tv import TVDeconvolution
 from restorers.tv_bank import TVBank
+from samplers.composition import where_blurred
 from samplers.map_estimators import estimate_map
 from samplers.memory import SMALLEST_TILE, fitting_tile, free_bytes
 from samplers.pipeline import DefocusDeblurPipeline, Restoration
@@ -161,7 +162,7 @@ class SwinDiffMethod:
         restored = _in_tiles_that_fit(regress, image, self.tile)
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the network produced undefined pixels")
-        return Restoration(_where_blurred(image, restored, radius_map), radius_map, confidence, noise_std, 1)
+        return Restoration(where_blurred(image, restored, radius_map), radius_map, confidence, noise_std, 1)
 
     @torch.no_grad()
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,7 +208,7 @@ class TVMethod:
             restored = self._deconvolve(image, radius_map, noise_std)
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the deconvolution produced undefined pixels")
-        restored = _where_blurred(image, restored, radius_map)
+        restored = where_blurred(image, restored, radius_map)
         return Restoration(restored, radius_map, confidence, noise_std, 0, self.lens)
 
     @torch.no_grad()
@@ -239,12 +240,6 @@ class TVBankMethod(TVMethod):
 
 def _noise_std(image: Tensor, known: float | None) -> float:
     return estimate_noise_std(image) if known is None else known
-
-
-def _where_blurred(image: Tensor, restored: Tensor, radius_map: Tensor) -> Tensor:
-    """A restoration where there is blur, the capture where there is none, and below a pixel of it part of each."""
-    # As the sampler does: blur below a pixel cannot be told from none, and what is sharp stays as it was taken.
-    return torch.lerp(image, restored, radius_map.to(image).clamp(max=1))
 
 
 @contextmanager

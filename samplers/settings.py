@@ -12,7 +12,7 @@ from diffusion import SDE, VESDE, Denoiser
 from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_settings
 from samplers.correctors import Corrector, LangevinCorrector, SNRCorrector
 from samplers.daps import DAPSSampler
-from samplers.grids import check_levels, karras_grid, log_snr_grid, time_grid
+from samplers.grids import check_known, check_levels, karras_grid, log_snr_grid, time_grid
 from samplers.guidance import (
     DPSGuidance,
     ForwardModel,
@@ -168,9 +168,8 @@ class SamplerSettings:
             GuidanceError: If the guidance cannot take the light.
         """
         check_levels(sde, self.sigma_start, self.sigma_end)
-        if sigma_max is not None and self.sigma_start > sigma_max:
-            known = f"at most {sigma_max:g}, the largest noise level of the network's training"
-            raise ValueError(f"sigma_start: expected {known}, got {self.sigma_start:g}")
+        if sigma_max is not None:
+            check_known("sigma_start", self.sigma_start, sigma_max)
         if self.guidance == "range-null" and light != "srgb":
             others = " or ".join(name for name in GUIDANCES if name != "range-null")
             raise GuidanceError(f"guidance must be {others} with light {light}, got range-null, for linear blur")

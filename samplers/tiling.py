@@ -87,11 +87,7 @@ class TiledNetwork(nn.Module):
         with mixed_precision(network, self.precision):
             for part in tiles(*x.shape[-2:], self.tile, network.receptive_field, asked, network.stride):
                 window = x[..., *part.read].to(device, memory_format=torch.channels_last)
-                estimate = network(window, sigma.to(device))[..., *part.kept].to(x.device)
-                if known is not None:
-                    # A tile covers more than was asked, and how much more depends on the tiles.
-                    estimate = torch.where(asked[part.place], estimate, result[..., *part.place])
-                result[..., *part.place] = estimate
+                part.put(network(window, sigma.to(device)), result, asked)
         if max(x.shape[-2:]) > self.tile:
             release_freed()
         return result

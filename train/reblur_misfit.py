@@ -17,8 +17,8 @@ free could take any radius for any other.
 
 References:
     Zhai et al., Learnable Blur Kernel for Single-Image Defocus Deblurring in the Wild, AAAI 2023, arXiv 2211.14017:
-    a map learnt by re-blurring, there one radius per pixel between two kernels that are free in every pixel, from
-    dual-pixel views, in turns of some epochs for the network and for the kernels.
+    a map learnt by re-blurring, there one radius per pixel, from dual-pixel views, and kernels of whole radii that are
+    free in each of their values, learnt in turns of some epochs with the network.
 """
 
 import torch
