@@ -178,6 +178,8 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     if not choice.map_given:
         facts["map estimator"] = estimator
     facts |= {"weights": weights, "preset": preset, "seed": choice.seed, **asdict(settings)}
+    # What null stands for.
+    facts["strength"] = settings.guidance_strength
     method = ScoreMethod(
         pipeline, settings, lens=lens, noise_std=choice.noise_std, seed=choice.seed, map_estimator=estimator
     )

@@ -16,7 +16,7 @@ from optics import PSF_SOFTNESS, defocus_psf
 from photos import read, read_map, write_map
 from restorers.swin_diff import SwinDiffRestorer
 from samplers.deblur import main
-from samplers.settings import PRESETS
+from samplers.settings import PRESETS, SamplerSettings
 from samplers.weights import load_latent_prior
 
 SCRIPT = Path(samplers.deblur.__file__)
@@ -38,7 +38,10 @@ def test_a_photo_gives_a_photo_a_map_and_a_report(deblur, photo, out):
     assert not np.array_equal(after.pixels, before.pixels)
     radii = read_map(out / "cat.png_defocus.tif")
     assert radii.shape == (40, 56) and radii.dtype == np.float32
-    assert "cat.png" in (out / "cat.png_report.html").read_text("utf-8")
+    report = (out / "cat.png_report.html").read_text("utf-8")
+    assert "cat.png" in report
+    # Not that it was left to the solver.
+    assert f"<th>strength</th><td>{SamplerSettings().guidance_strength:g}</td>" in report
 
 
 def test_sixteen_bits_stay_sixteen(deblur, codes, tmp_path, out):
