@@ -39,8 +39,8 @@ class DefocusOperator:
         channel_scales: Factor of the radius in each channel of the pictures, positive: a lens focuses the
             colours at different distances. None for 1 in all.
         tolerance: What may be left out of the PSFs to save time: standard deviation of the change in the capture of a
-            photo, as a share of the photo's. The default is about what interpolation between radii leaves, and costs
-            no restoration 0.01 dB; 0 for the formula above to rounding.
+            photo, as a share of the photo's. The default is about what interpolation between radii leaves; 0 for
+            the formula above to rounding.
 
     Raises:
         ValueError: If the map has another shape, or holds negative, infinite or undefined values; if the tolerance is
