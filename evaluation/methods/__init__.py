@@ -91,6 +91,9 @@ _ALONE = ("latent_prior=off", "condition=off")
 
 METHODS: dict[str, Maker] = {
     **PEERS,
+    "dps-100": _lazy("deepinv_samplers", "dps", steps=100, weight=10.0),
+    "diffpir-10": _lazy("deepinv_samplers", "diffpir", steps=10),
+    "diffpir-40": _lazy("deepinv_samplers", "diffpir", steps=40),
     "dps-library-blur": _lazy("deepinv_samplers", "dps", library_blur=True),
     "diffpir-library-blur": _lazy("deepinv_samplers", "diffpir", library_blur=True),
     "swin-diff": _lazy("ours", "swin_diff"),
@@ -104,7 +107,7 @@ METHODS: dict[str, Maker] = {
     "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=_ALONE),
 }
 """Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` has no latent prior,
-and `sample` draws from the posterior."""
+`sample` draws from the posterior, and a number at the end of a peer's name is that of its steps."""
 
 _FOLDER = "folder:"
 

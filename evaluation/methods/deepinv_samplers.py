@@ -195,7 +195,9 @@ class DiffPIR(_Sampler):
             return sampler(y, self.physics(operator, max_iter=20), x_init=operator.extend(y))
 
 
-def dps(config: BenchmarkConfig, device: torch.device, library_blur: bool = False) -> Method:
+def dps(
+    config: BenchmarkConfig, device: torch.device, library_blur: bool = False, steps: int = 50, weight: float = 5.0
+) -> Method:
     """DPS: the gradient of the data term is taken through the network.
 
     50 steps with a weight of 3 and 10 gained 1.24 and 1.28 dB. On the central 128 x 128 pixels: 1.9 dB with a weight
@@ -208,10 +210,13 @@ def dps(config: BenchmarkConfig, device: torch.device, library_blur: bool = Fals
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DPS(load_network(config, device)[0], steps=50, sigma_start=0.3, library_blur=library_blur)
+    network, _ = load_network(config, device)
+    return DPS(network, steps=steps, sigma_start=0.3, library_blur=library_blur, weight=weight)
 
 
-def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = False) -> Method:
+def diffpir(
+    config: BenchmarkConfig, device: torch.device, library_blur: bool = False, steps: int = 20
+) -> Method:
     """DiffPIR: a proximal step on the data after each denoising.
 
     lambda = 2 gained 2.2 dB with zeta = 0.3, and 3.7 dB with zeta = 1; 1 and 7 gained 0.0 and 1.9 dB with zeta = 0.3.
@@ -224,7 +229,7 @@ def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = 
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DiffPIR(load_network(config, device)[0], steps=20, sigma_start=0.3, library_blur=library_blur)
+    return DiffPIR(load_network(config, device)[0], steps=steps, sigma_start=0.3, library_blur=library_blur)
 
 
 def _require_deepinv() -> None:
