@@ -145,7 +145,7 @@ class SamplerSettings:
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"
-    tile: int = 896
+    tile: int = 1344
 
     def __post_init__(self) -> None:
         # YAML takes on and off for truth values, and the type of the field makes words of them again.
