@@ -15,3 +15,9 @@ def test_every_method_can_be_made(name, tiny):
         assert str(error)
     else:
         assert isinstance(method.takes_map, bool)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("dps", 50), ("dps-100", 100), ("diffpir-10", 10), ("diffpir-40", 40)])
+def test_a_number_is_that_of_the_steps(name, steps, tiny):
+    pytest.importorskip("deepinv")
+    assert METHODS[name](tiny, torch.device("cpu")).steps == steps
