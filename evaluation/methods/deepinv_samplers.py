@@ -204,6 +204,13 @@ def dps(
     of 5, 1.8 dB from a noise level of 0.15 with 5 or 10, and with 100 steps and a weight of 10 2.0 dB from 0.3 and
     1.75 dB from 0.15. With few steps a large weight diverges.
 
+    Args:
+        config: Its weights.
+        device: Where it runs.
+        library_blur: Whether the library's blur stands for our operator.
+        steps: Network evaluations.
+        weight: Of the data term, see `DPS`.
+
     Raises:
         MethodUnavailable: If deepinv is not installed.
     """
@@ -214,14 +221,18 @@ def dps(
     return DPS(network, steps=steps, sigma_start=0.3, library_blur=library_blur, weight=weight)
 
 
-def diffpir(
-    config: BenchmarkConfig, device: torch.device, library_blur: bool = False, steps: int = 20
-) -> Method:
+def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = False, steps: int = 20) -> Method:
     """DiffPIR: a proximal step on the data after each denoising.
 
     lambda = 2 gained 2.2 dB with zeta = 0.3, and 3.7 dB with zeta = 1; 1 and 7 gained 0.0 and 1.9 dB with zeta = 0.3.
     On the central 128 x 128 pixels with zeta = 1: 2.2, 3.2, 3.3, 3.1 and 2.8 dB for lambda = 1, 1.5, 2, 3 and 4, and
     3.3 dB for 2 from a noise level of 0.2. Proximal steps are solved by at most 20 conjugate gradients.
+
+    Args:
+        config: Its weights.
+        device: Where it runs.
+        library_blur: Whether the library's blur stands for our operator.
+        steps: Network evaluations.
 
     Raises:
         MethodUnavailable: If deepinv is not installed.
