@@ -57,11 +57,13 @@ class Simulator:
         largest_radius: In pixels.
         matched: Whether to keep to the restorer's world: one layer, disks, white noise of 0.01, sRGB values.
         chromatic: Largest relative difference of the radii of red and blue to green's.
+        outlined: Share of scenes whose layers end at edges of the photo, as things do, and not anywhere.
     """
 
     largest_radius: float = 8.0
     matched: bool = False
     chromatic: float = 0.06
+    outlined: float = 0.0
 
     @property
     def margin(self) -> int:
@@ -82,9 +84,12 @@ class Simulator:
         if photo.dim() != 3 or len(photo) != 3 or min(size) <= 2 * self.margin:
             raise ValueError(f"expected a photo of shape (3, H, W) larger than {2 * self.margin}, got {tuple(size)}")
         aperture, camera = self.equipment(generator)
-        layers = random_layers(size, self.largest_radius, generator)[: 1 if self.matched else None]
-        chromatic = 0.0 if self.matched else generator.uniform(-1, 1) * self.chromatic
         sharp = photo.permute(1, 2, 0).double().numpy()
+        # Drawn only where it matters, so that captures without are what they were.
+        outlined = self.outlined > 0 and _own_stream(generator).random() < self.outlined
+        layers = random_layers(size, self.largest_radius, generator, sharp if outlined else None)
+        layers = layers[: 1 if self.matched else None]
+        chromatic = 0.0 if self.matched else generator.uniform(-1, 1) * self.chromatic
         light = compose(camera.light(sharp), layers, aperture, (1 + chromatic, 1.0, 1 - chromatic))
         inner = slice(self.margin, -self.margin)
         y = camera.develop(light[inner, inner], generator)

@@ -49,6 +49,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from photos import find_photos
     from samplers.weights import checked_folder
     from train.export import export_defocus_map
+    from train.initial_networks import start_defocus_map_from
     from train.loop import TrainingLoop
     from train.map_objective import MapObjective
     from train.map_probe import MapProbe
@@ -75,6 +76,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     torch.manual_seed(run.seed)
     network = DefocusMapNetwork(**asdict(config.network), largest_radius=config.simulation.largest_radius)
     network = network.to(memory_format=torch.channels_last)
+    if config.init is not None and not loop.resumes:
+        start_defocus_map_from(network, config.init)
+        accelerator.print(f"starting from {config.init}")
     if dry_run:
         accelerator.print(
             f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"

@@ -38,12 +38,14 @@ class DefocusMapConfig:
     """Everything `train/defocus_map.py` can be told.
 
     Attributes:
+        init: Saved pipeline, or export of another run, that the weights start from; null for a fresh network.
         data: Sharp photos; `patch` is the side of the parts of captures that are trained on.
         pipeline: A saved pipeline that the export completes with the network; null exports the network alone.
         probes: Number of captures of held-out photos that the figures are taken on.
         run: As of a score network; `panel_every` is for pictures, of `samples` captures, `probe_every` for figures.
     """
 
+    init: str | None = None
     data: DataConfig = field(default_factory=_photos)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     network: MapNetworkConfig = field(default_factory=MapNetworkConfig)

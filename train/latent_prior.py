@@ -51,7 +51,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from diffusion.latent_prior import SwinDiff
     from samplers.weights import checked_folder
     from train.export import export_latent_prior
-    from train.initial_latent_prior import start_from
+    from train.initial_networks import start_latent_prior_from
     from train.loop import TrainingLoop
     from train.real_pairs import open_pairs
     from train.restoration_loss import RestorationLoss
@@ -73,7 +73,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         dropout=config.prior_dropout if config.stage == 1 else 0.0, seed=run.seed,
     )  # fmt: skip
     if config.init is not None and not loop.resumes:
-        start_from(network, config.init)
+        start_latent_prior_from(network, config.init)
         accelerator.print(f"starting from {config.init}")
     if dry_run:
         accelerator.print(

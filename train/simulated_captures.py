@@ -13,7 +13,7 @@ sharp photos are asked for, `sharp_N.bin`: that photo, sharpened as the capture 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class SimulationConfig:
         faint: Share of captures of photos with little contrast or none: what cannot be seen is to be unknown.
         buried: Share of training samples whose light is buried in noise, so that noise is not taken for sharp detail.
         largest_radius: In pixels.
+        outlined: Share of scenes whose layers end at edges of the photo, see `Simulator`.
         block_smoothness: Photos are drawn again whose blocks of about 56 px are not all sharp, see `sharp_throughout`:
             what is defocused in the photo would be learnt as sharp; null takes all.
         folder: Where captures are kept, for several runs of the same photos and seed; `captures` in the run's own
@@ -65,6 +66,7 @@ class SimulationConfig:
     faint: float = 0.06
     buried: float = 0.03
     largest_radius: float = 8.0
+    outlined: float = field(default=0.6, metadata={"before": 0.0})
     block_smoothness: float | None = 2.0
     folder: str | None = changeable(None)
 
@@ -80,6 +82,7 @@ class SimulationConfig:
         require(0 <= self.faint <= 1, "faint", "in [0, 1]")
         require(0 <= self.buried <= 1, "buried", "in [0, 1]")
         require(self.block_smoothness is None or self.block_smoothness > 1, "block_smoothness", "null or above 1")
+        require(0 <= self.outlined <= 1, "outlined", "in [0, 1]")
         require(1 < self.largest_radius <= 16, "largest_radius", "above 1 and at most 16")
 
     def canvas(self) -> int:
@@ -168,7 +171,8 @@ class SimulatedCaptures(Dataset):
             patch = draw_patch(lambda rng: self.photos[int(rng.integers(len(self.photos)))], cutting, rng)
             if settings.block_smoothness is None or sharp_throughout(patch, settings.block_smoothness):
                 break
-        simulator = Simulator(settings.largest_radius, matched=bool(rng.random() < settings.matched))
+        matched = bool(rng.random() < settings.matched)
+        simulator = Simulator(settings.largest_radius, matched=matched, outlined=settings.outlined)
         photo = patch.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         if rng.random() < settings.faint:
             mean = photo.mean((1, 2), keepdims=True)
@@ -259,6 +263,7 @@ def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: Simula
         found = json.loads(note.read_text(encoding="utf-8"))
     except ValueError:
         found = {}
+    found = {"outlined": 0.0} | found  # as it was before there was a choice
     changed = [key for key, value in content.items() if found.get(key) != value]
     if changed:
         raise ValueError(f"{folder}: expected captures of this run, got those of another {', '.join(changed)}")
