@@ -12,7 +12,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude, mean, watershed_ift, zoom
+from scipy.ndimage import (
+    distance_transform_edt,
+    gaussian_filter,
+    gaussian_gradient_magnitude,
+    mean,
+    watershed_ift,
+    zoom,
+)
 
 __all__ = ["Layer", "depth_layers", "fill_unknown", "random_layers", "thin_lens_radius"]
 

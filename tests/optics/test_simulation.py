@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import convolve
+from scipy.ndimage import convolve, gaussian_gradient_magnitude
 
 from optics.aperture import Aperture, aperture_psf
 from optics.camera import Camera
@@ -58,6 +58,33 @@ def test_flat_light_stays_flat_whatever_the_scene():
     for _ in range(6):
         layers = random_layers(SIZE, 5.0, generator)
         assert np.abs(compose(flat, layers, Aperture(softness=0.2, blades=6), (1.05, 1, 0.95)) - 0.37).max() < 1e-5
+
+
+def test_layers_that_are_told_to_end_where_the_photo_has_edges():
+    """A photo of two halves that meet along a wave: borders of layers follow the wave, and others do not."""
+    row, column = np.mgrid[:96, :96]
+    photo = np.where(row > 48 + 12 * np.sin(column / 14), 0.8, 0.2)[..., None].repeat(3, 2)
+    near_edge = gaussian_gradient_magnitude(photo[..., 0], 1.5) > 0.02
+    shares = []
+    for shown in (photo, None):
+        borders = [
+            gaussian_gradient_magnitude(layer.mask, 1) > 0.1
+            for seed in range(30)
+            for layer in random_layers(near_edge.shape, 5.0, np.random.default_rng(seed), shown)[1:]
+        ]
+        assert len(borders) > 10
+        shares.append(sum((border & near_edge).sum() for border in borders) / sum(border.sum() for border in borders))
+    assert shares[0] > 2.5 * shares[1]
+
+
+def test_outlines_change_neither_lens_nor_camera():
+    photo = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0))
+    plain, outlined = (
+        [Simulator(2.0, outlined=share)(photo, np.random.default_rng(seed)) for seed in range(6)] for share in (0, 1)
+    )
+    for one, other in zip(plain, outlined, strict=True):
+        assert one.aperture == other.aperture and one.camera == other.camera
+    assert any(not torch.equal(one.radius_map, other.radius_map) for one, other in zip(plain, outlined, strict=True))
 
 
 def test_one_layer_of_one_radius_is_a_convolution(light):

@@ -54,6 +54,19 @@ def test_objectives_without_radii_resume_with_the_same_bits_too(photos, tmp_path
     assert_same_run(tmp_path / "whole", tmp_path / "copy", step=6)
 
 
+def test_a_run_may_start_from_weights_of_its_like(run, photos, tmp_path, capsys):
+    export, saved = f"init={run / 'export'}", load_defocus_map(run / "export").state_dict()
+    folder = tmp_path / "run"
+    # Adam's steps are no longer than the learning rate: after one the weights are still those.
+    assert main(_settings(photos, folder, export, "optim.steps=1", "optim.lr=1e-6")) == 0
+    started = load_defocus_map(folder / "export").state_dict()
+    assert all((started[key] - saved[key]).abs().max() < 2e-3 for key in saved)
+    assert main(_settings(photos, tmp_path / "wide", export, "simulation.largest_radius=3")) == 1
+    assert "simulation.largest_radius is 1.5 there and 3.0 here" in capsys.readouterr().err
+    assert main(_settings(photos, tmp_path / "deep", export, "network.blocks=[1,2]")) == 1
+    assert "network.blocks is" in capsys.readouterr().err
+
+
 def test_the_log_and_the_panels_say_how_good_maps_are(run):
     lines = log_lines(run)
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8]
@@ -105,6 +118,7 @@ def test_other_settings_are_no_continuation(run, photos, tmp_path, capsys):
         ("simulation.sid=3", 2, "simulation.side"),
         ("network.blocks=[1]", 2, "network.blocks"),
         ("pipeline=nowhere", 1, "nowhere: expected the folder of a saved pipeline"),
+        ("init=nowhere", 1, "nowhere: expected the folder of a saved pipeline"),
         ("objective.likelihood=0", 2, "objective.likelihood or reblur must be above 0"),
         ("objective.reblur=-1", 2, "objective.likelihood, reblur and consistency must be at least 0"),
         ("objective.captures=photos", 2, "objective.consistency above 0"),

@@ -113,6 +113,18 @@ def test_captures_of_another_simulator_are_refused(data, tmp_path):
     _open(data, tmp_path)
 
 
+def test_captures_from_before_scenes_could_be_outlined_are_those_without(data, tmp_path):
+    _open(data, tmp_path, outlined=0.0)
+    for part in ("training", "held_out"):
+        note = tmp_path / part / "captures.json"
+        content = json.loads(note.read_text())
+        assert content.pop("outlined") == 0
+        note.write_text(json.dumps(content))
+    _open(data, tmp_path, outlined=0.0)
+    with pytest.raises(ValueError, match="those of another outlined$"):
+        _open(data, tmp_path, outlined=0.5)
+
+
 def test_held_out_photos_are_not_trained_on(data, photos, tmp_path):
     _open(data, tmp_path)
     notes = [tmp_path / part / "captures.json" for part in ("training", "held_out")]
