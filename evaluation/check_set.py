@@ -10,6 +10,7 @@ something is missing or wrong, with 2 for an unknown set, split or folder.
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from evaluation.paired_sets import PAIRED_SETS
 
     if arguments.list:
-        _list(PAIRED_SETS.values())
+        try:
+            _list(PAIRED_SETS.values())
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader, such as head, has seen enough; what is left must not be tried again on the way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     name, root, split = arguments.name, Path(arguments.root), arguments.split
     if name not in PAIRED_SETS:

@@ -4,8 +4,8 @@ Fields are affine, smooth, constant or, from a depth map, those of a thin lens. 
 random shapes, outlines of what the photo shows, or the depth edges themselves.
 
 References:
-    Lotufo & Falcao, The Ordered Queue and the Optimality of the Watershed Approaches, ISMM 2000 (the image foresting
-    transform, as of `scipy.ndimage.watershed_ift`).
+    Falcao, Stolfi & Lotufo, The Image Foresting Transform: Theory, Algorithms, and Applications, IEEE TPAMI 26(1), 2004
+    (watersheds, as of `scipy.ndimage.watershed_ift`).
 """
 
 import math
@@ -88,7 +88,7 @@ def random_layers(
         size: Height and width in pixels.
         largest: Largest blur radius in pixels.
         generator: Source of randomness.
-        photo: What the scene shows, shape (H, W, C), whose edges layers are to end at; null for borders that have
+        photo: What the scene shows, shape (H, W, C), whose edges layers are to end at; None for borders that have
             nothing to do with it.
 
     Returns:

@@ -1,5 +1,6 @@
 """The command that says what of a set is missing."""
 
+import os
 import subprocess
 import sys
 import time
@@ -117,6 +118,14 @@ def test_list_names_every_set(capsys):
     out = capsys.readouterr().out
     for known in paired_sets.PAIRED_SETS.values():
         assert f"{known.name}: " in out and known.source in out and known.licence in out
+
+
+def test_a_reader_may_go_before_the_list_ends():
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run([sys.executable, str(SCRIPT), "--list"], stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert run.returncode == 0 and run.stderr == b""
 
 
 def test_help_answers_at_once():
