@@ -13,7 +13,7 @@ sharp photos are asked for, `sharp_N.bin`: that photo, sharpened as the capture 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class SimulationConfig:
     faint: float = 0.06
     buried: float = 0.03
     largest_radius: float = 8.0
-    outlined: float = field(default=0.6, metadata={"before": 0.0})
+    outlined: float = 0.0
     block_smoothness: float | None = 2.0
     folder: str | None = changeable(None)
 
