@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--depth: expected {', '.join(options)} as well, got {len(given)} of {len(LENS)}")
     if arguments.depth is not None and arguments.largest_radius is not None:
         parser.error("--largest-radius: expected only without --depth, whose lens says how large radii are")
+    if arguments.depth is not None and arguments.outlined:
+        parser.error("--outlined: expected only without --depth, whose edges are those of layers")
     if arguments.depth is None and arguments.depth_unit is not None:
         parser.error("--depth-unit: expected only with --depth, got none")
     # Only now the slow imports: --help and usage errors answer at once.
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     add("--scale", type=_positive(float), default=1.0, metavar="X", help="shrink photos first, at most 1 (default: 1)")
     add("--matched", action="store_true", help="disks, white noise of 0.01 and sRGB values instead of a random camera")
+    add("--outlined", action="store_true", help="end layers at edges of the photo, as things do, and not anywhere")
     add("--largest-radius", type=_positive(float), metavar="R", help="of random scenes, in pixels (default: 8)")
     add("--depth", type=Path, metavar="FILE", help="distances of one photo's scene (TIFF, PNG or .npy), 0: unknown")
     add("--depth-unit", type=_positive(float), metavar="M", help="metres that a number 1 in it means (default: 1)")
@@ -156,7 +159,9 @@ def _capture(arguments: argparse.Namespace, file: Path, generator):  # noqa: ANN
     photo = torch.from_numpy(_resized(whole, arguments.scale)).permute(2, 0, 1)
     if arguments.depth is not None:
         return _through_lens(arguments, _depth(arguments, file, whole.shape[:2]), photo, generator)
-    simulator = Simulator(arguments.largest_radius or 8.0, matched=arguments.matched)
+    simulator = Simulator(
+        arguments.largest_radius or 8.0, matched=arguments.matched, outlined=float(arguments.outlined)
+    )
     try:
         return simulator(photo, generator)
     except ValueError as error:

@@ -38,6 +38,17 @@ def _refused(capsys, arguments, *words):
         assert str(word) in errors
 
 
+def test_layers_end_at_edges_where_that_is_asked_for(photo, tmp_path):
+    words = [str(photo), "--count", "6", "--largest-radius", "3"]
+    assert main([*words, "-o", str(tmp_path / "plain")]) == 0
+    assert main([*words, "-o", str(tmp_path / "outlined"), "--outlined"]) == 0
+    folders = [tmp_path / name / "defocus_map" for name in ("plain", "outlined")]
+    plain, outlined = ([read_map(file) for file in sorted(folder.iterdir())] for folder in folders)
+    same = [np.array_equal(one, other) for one, other in zip(plain, outlined, strict=True)]
+    # Scenes of a single layer have no borders.
+    assert any(same) and not all(same)
+
+
 def test_what_is_written_reads_back_as_a_paired_set(photo, tmp_path):
     out = tmp_path / "set"
     assert main([str(photo), "-o", str(out), "--count", "2", "--largest-radius", "3", "--seed", "4"]) == 0
@@ -137,6 +148,7 @@ def test_bad_input_is_one_line(photo, depth, tmp_path, capsys):
     "options",
     [
         ["--focus", "2"], ["--depth", "d.tif"], ["--depth", "d.tif", *LENS, "--largest-radius", "3"],
+        ["--depth", "d.tif", *LENS, "--outlined"],
         ["--depth-unit", "2"], ["--count", "0"],
     ],
 )  # fmt: skip
