@@ -55,8 +55,9 @@ def test_all_of_one_is_that_one(exports, tmp_path, share, which):
 
 
 def test_of_a_whole_pipeline_the_rest_is_kept(tmp_path):
-    small = PROJECT / "weights" / "small"
-    assert main([str(small), str(PROJECT / "weights" / "base"), "--part", "latent_prior", "--share", "0", "-o", str(tmp_path / "out")]) == 0
+    small, base = (PROJECT / "weights" / name for name in ("small", "base"))
+    words = [str(small), str(base), "--part", "latent_prior", "--share", "0", "-o", str(tmp_path / "out")]
+    assert main(words) == 0
     assert (tmp_path / "out" / SUMS).read_text() == (small / SUMS).read_text()
 
 
