@@ -64,6 +64,9 @@ def export_blend(first: str, second: str, part: str, share: float, folder: Path)
     }[part]  # fmt: skip
     network, other = load(first), load(second)
     check_same_size(other, network, f"cannot mix {second} with {first}")
+    stages = [one.config.get("stage") for one in (network, other)]
+    if stages[0] != stages[1]:
+        raise ValueError(f"cannot mix {second} with {first}: expected stage {stages[0]}, got {stages[1]}")
     theirs = other.state_dict()
     network.load_state_dict({key: ours.lerp(theirs[key], share) for key, ours in network.state_dict().items()})
     whole = (weights_folder(first) / "model_index.json").is_file()

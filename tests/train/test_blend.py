@@ -68,6 +68,10 @@ def test_mistakes_are_one_line(exports, tmp_path, capsys):
         assert main([str(exports[0]), str(second), *_words(exports, tmp_path)[2:]]) == 1
         errors = capsys.readouterr().err
         assert errors.startswith("train/blend.py: ") and words in errors and len(errors.splitlines()) == 1
+    export_latent_prior(SwinDiff(**SMALL | {"stage": 1}), tmp_path / "stage1")
+    words = _words(exports, tmp_path, "latent_prior")
+    assert main([words[0], str(tmp_path / "stage1"), *words[2:]]) == 1
+    assert "expected stage 2, got 1" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         main(_words(exports, tmp_path, share="1.5"))
     assert stopped.value.code == 2 and "expected a number from 0 to 1, got 1.5" in capsys.readouterr().err
