@@ -31,6 +31,7 @@ SCRIPTS = (
     *SCHEMAS, "samplers/demo.py", "samplers/prior_samples.py", "evaluation/compare.py", "evaluation/check_set.py",
     "evaluation/denoising.py", "evaluation/cost.py",
 )  # fmt: skip
+ELSEWHERE = ("train/simulate.py", "train/blend.py")  # shown on other pages
 
 
 def _name(page):
@@ -59,7 +60,7 @@ def _of_scripts():
 def flags():
     """The options of each script, as its help names them."""
     found = {}
-    for script in SCRIPTS:
+    for script in (*SCRIPTS, *ELSEWHERE):
         done = subprocess.run(
             [sys.executable, PROJECT / script, "--help"], capture_output=True, text=True, check=True, timeout=60
         )
