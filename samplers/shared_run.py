@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -99,12 +100,20 @@ class SharedRun(BatchRun):
         except KeyboardInterrupt as interruption:
             error = interruption
         if isinstance(error, KeyboardInterrupt):
+            self._settle_all()
             self.stopped = self.report("interrupted", INTERRUPTED)
         with self.crew.leaving() as sums_up:
             self._gather()
             if sums_up and self._left_something():
                 self.sum_up()
         return self.stopped is not None
+
+    def _settle_all(self) -> None:
+        """Tells the others what this process has finished: the interrupt may have come before it could say so."""
+        with suppress(PhotoError):
+            for job in self.jobs:
+                if self.row(job).status != "open":
+                    self.settled(job)
 
     def _gather(self) -> None:
         """Takes over what the other processes noted."""

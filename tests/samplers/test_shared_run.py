@@ -212,6 +212,25 @@ def test_interrupted_processes_leave_what_is_finished(launcher, folder, out, mon
     assert hidden(out) == [] and statuses(out) == {"done": 5, "open": 1}
 
 
+def test_an_interrupt_before_the_note_loses_nothing(launcher, folder, out, monkeypatch):
+    note, interrupted = Crew.note, []
+
+    def interrupt_once(crew, result, row):
+        if crew.launch.rank == 1 and not interrupted:
+            until((crew.folder / "rank-0").exists)
+            interrupted.append(result)
+            raise KeyboardInterrupt
+        note(crew, result, row)
+
+    monkeypatch.setattr(Crew, "note", interrupt_once)
+    for rank in (1, 0):
+        launcher.start(rank, folder, "-o", out)
+        until(lambda: len(launcher.lines("stdout")) >= 3)
+    assert launcher.codes() == [130, 0]
+    assert launcher.lines("stderr") == ["deblur.py: interrupted"]
+    assert hidden(out) == [] and statuses(out) == {"done": 6}
+
+
 def test_a_process_that_cannot_begin_stops_no_other(launcher, folder, out, monkeypatch):
     broken = {"1"}
 
