@@ -80,7 +80,7 @@ def check_settings(settings: "SamplerSettings") -> None:
         _require(settings, used, key, f"{defaults[key]} unless restarts is at least 1")
     if settings.output == "sample":
         _require(settings, settings.solver != "red-diff", "output", "mean with solver red-diff, which finds a mode")
-        _require(settings, settings.temperature in (defaults["temperature"], 1), "temperature", "1 with output sample")
+        _require(settings, settings.temperature in (None, 1), "temperature", "null or 1 with output sample")
         _require(settings, settings.renoise in (defaults["renoise"], None), "renoise", "null with output sample")
     if settings.predictor == "none":
         _require(settings, settings.corrector, "corrector", "true with predictor none, which leaves all work to it")
@@ -105,7 +105,8 @@ def _check_values(settings: "SamplerSettings") -> None:
     require(0 < settings.sigma_end < settings.sigma_start, "sigma_end", f"in (0, sigma_start={settings.sigma_start})")
     require(settings.rho >= 1, "rho", "at least 1")
     require(settings.renoise is None or 0 <= settings.renoise <= 1, "renoise", "null or in [0, 1]")
-    require(0 <= settings.temperature <= 1, "temperature", "in [0, 1]")
+    temperature = settings.temperature
+    require(temperature is None or 0 <= temperature <= 1, "temperature", "null or in [0, 1]")
     require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
     require(0 <= settings.eta <= 1, "eta", "in [0, 1]")
     for key in ("corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade"):

@@ -206,6 +206,11 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         network = guide.network(self.score_network, prior)
         network = TiledNetwork(network, settings.tile, settings.precision, known)
         doubted = confidence if settings.trust is not None else None
+        share = 0.0  # of the regression, where the map was estimated; a sample that is mixed with a mean would be none
+        if second is not None and doubted is not None and settings.output == "mean":
+            share = settings.latent_prior_share
+        if share > 0:
+            settings = settings.for_mixture()
         std = 2 * _unexplained_std(image, operator, noise_std, settings, lens.doubt, doubted)
         denoiser = settings.guided(ScoreDenoiser(network, self.sde), lens.model(operator), y, std, second)
         del std
@@ -224,13 +229,11 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             raise FloatingPointError("the sampler produced undefined pixels")
         restored = ((x + 1) / 2).clamp(0, 1)
         radius = radius_map.to(image)
-        if confidence is not None and settings.trust is not None:
+        if doubted is not None:
             # What was done by a doubtful map gives way to what needs no map: the regression, or the capture.
-            trust = trusted_share(radius, confidence.to(image), settings.trust)
+            trust = trusted_share(radius, doubted.to(image), settings.trust)
             sure = image
             if second is not None:
-                # A sample that is mixed with a mean would be none.
-                share = 0 if settings.output == "sample" else settings.latent_prior_share
                 sure, trust = (operator.crop(second.x) + 1) / 2, (1 - share) * trust
             restored = torch.lerp(sure, restored, trust)
         restored = where_blurred(image, restored, radius)

@@ -3,7 +3,7 @@
 `docs/samplers.md` compares the choices, `samplers.choices` says which go together.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -40,6 +40,9 @@ from samplers.reverse_process import Sampler
 
 __all__ = ["PREDICTORS", "PRESETS", "SamplerSettings", "preset_file"]
 
+_TEMPERATURE = 0.85  # of the sampler alone
+
+
 def preset_file(name: str) -> Path:
     """The YAML file of a preset, found relative to the project."""
     return Path(__file__).resolve().parent.parent / "configs" / "deblur" / f"{name}.yaml"
@@ -67,7 +70,8 @@ class SamplerSettings:
         predictor: `ancestral`, `reverse-diffusion`, `euler-maruyama`, `probability-flow`, or `none`, which leaves all
             to the corrector: annealed Langevin dynamics.
         renoise: Share of the noise that the ancestral predictor renews, see `AncestralPredictor`; unused by the others.
-        temperature: Scale of the noise that is added, 1 for a sample of the posterior; less aims at its mean.
+        temperature: Scale of the noise that is added, 1 for a sample of the posterior; less aims at its mean. null for
+            0.85, or 1 where a share of the regression, which has no noise, is in the result: see `for_mixture`.
         corrector: Whether Langevin corrections are made.
         corrector_rule: Their step: `sigma`, see `LangevinCorrector`, or `snr`, see `SNRCorrector`.
         corrector_ratio: Signal-to-noise ratio of a correction.
@@ -118,7 +122,7 @@ class SamplerSettings:
     restart_high: float = 0.2
     predictor: str = "ancestral"
     renoise: float | None = 1.0
-    temperature: float = 0.85
+    temperature: float | None = None
     corrector: bool = True
     corrector_rule: str = "sigma"
     corrector_ratio: float = 0.16
@@ -237,7 +241,16 @@ class SamplerSettings:
     @property
     def noise_scale(self) -> float:
         """Scale of all noise that is added: the temperature, or 1 for a sample."""
-        return 1.0 if self.output == "sample" else self.temperature
+        if self.output == "sample":
+            return 1.0
+        return _TEMPERATURE if self.temperature is None else self.temperature
+
+    def for_mixture(self) -> "SamplerSettings":
+        """These settings where the result is a mixture with the regression: unless told otherwise, with all the noise.
+
+        The mixture halves it, about, and what is left of it keeps the textures that a mean has lost.
+        """
+        return replace(self, temperature=1.0) if self.temperature is None else self
 
     @property
     def evaluations(self) -> int:

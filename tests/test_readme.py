@@ -126,7 +126,7 @@ def test_presets_and_defaults_are_as_stated():
     costs = [load_config(SamplerSettings, preset_file(name)).evaluations for name in PRESETS]
     assert "{}, {} or {} network evaluations".format(*costs) in README
     text, defaults = (PROJECT / "docs" / "architecture.md").read_text("utf-8"), SamplerSettings()
-    assert f"at {defaults.temperature} of its nominal scale" in text
+    assert f"tau = {defaults.noise_scale}, or {defaults.for_mixture().noise_scale:g} where" in text
     assert f"grid from {defaults.sigma_start} to {defaults.sigma_end}." in text
     assert (defaults.renoise, defaults.rho) == (1.0, 1.0)
 

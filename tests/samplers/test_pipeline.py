@@ -105,17 +105,22 @@ def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipe
     assert (with_prior(photo, **options, settings=doubting).image - expected).abs().mean() > 0.02
 
 
-def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, photo):
+@pytest.mark.parametrize(
+    ("temperature", "share", "scale"), [(None, 0.25, 1.0), (0.5, 0.25, 0.5), (None, 0.0, 0.85)]
+)
+def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, photo, temperature, share, scale):
     with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
     confidence = torch.linspace(0, 1, 33).expand(1, 1, 24, 33)
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
     # Of little weight in the guidance, so that the two differ.
-    settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=0.25, latent_prior_variance=1e8)
+    settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=share, latent_prior_variance=1e8)
     # Confidence has a say in the model's error as well.
     settings = replace(settings, model_error=0.0)
-    sampled = with_prior(photo, **options, settings=settings).image
+    # Unless told otherwise a mixture is one with a sampler that has all its noise.
+    sampled = with_prior(photo, **options, settings=replace(settings, temperature=scale)).image
+    settings = replace(settings, temperature=temperature)
     mixed = with_prior(photo, **options, confidence=confidence, settings=settings).image
-    trust = 0.75 * torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
+    trust = (1 - share) * torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
     regression = (photo + 0.05).clamp(0, 1)
     assert (sampled - regression).abs().mean() > 0.02
     torch.testing.assert_close(mixed, trust * sampled + (1 - trust) * regression, atol=2e-3, rtol=0)

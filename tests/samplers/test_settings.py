@@ -71,7 +71,7 @@ def test_values_out_of_range_are_named(key, value):
         ({"solver": "heun", "predictor": "euler-maruyama"}, "predictor must be ancestral unless solver is predictor"),
         ({"solver": "daps", "guidance": "dps"}, "guidance must be proximal unless solver is pred"),
         ({"solver": "red-diff", "output": "sample"}, "output must be mean with solver red-diff"),
-        ({"output": "sample", "temperature": 0.5}, "temperature must be 1 with output sample, got 0.5"),
+        ({"output": "sample", "temperature": 0.5}, "temperature must be null or 1 with output sample, got 0.5"),
         ({"output": "sample", "renoise": 0.5}, "renoise must be null with output sample, got 0.5"),
         ({"predictor": "none"}, "corrector_below must be at least sigma_start=0.3"),
         ({"predictor": "none", "corrector": False}, "corrector must be true with predictor none"),
