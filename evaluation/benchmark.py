@@ -59,6 +59,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     from evaluation.run_folder import RunFolder, row_key
     from evaluation.scoring import METRICS, Scoring
     from evaluation.sources import protocol, sources
+    from samplers.claims import claimed
     from samplers.weights import weights_folder
 
     processes = None
@@ -98,17 +99,18 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
         "provenance": provenance(weights_folder(config.weights) if uses_weights else None, device),
         "unmeasured": scoring.reasons,
     }
-    folder = RunFolder(out, _fixed(identity), overwrite=config.overwrite, rank=rank)
-    if processes:
-        processes.wait_for_everyone()
-    done = {row_key(row) for row in folder.rows()}
     columns = {
         name: {column(name, source): source for source in (config.maps if method.takes_map else (None,))}
         for name, method in methods.items()
     }
-    _measure(config, listed[rank::world], methods, columns, scoring, folder, done, device, shows=rank == 0)
-    if processes:
-        processes.wait_for_everyone()
+    with claimed(out / f"rows-{rank:03d}.jsonl"):
+        folder = RunFolder(out, _fixed(identity), overwrite=config.overwrite, rank=rank)
+        if processes:
+            processes.wait_for_everyone()
+        done = {row_key(row) for row in folder.rows()}
+        _measure(config, listed[rank::world], methods, columns, scoring, folder, done, device, shows=rank == 0)
+        if processes:
+            processes.wait_for_everyone()
     if rank:
         return None
 

@@ -17,6 +17,7 @@ from evaluation import benchmark
 from evaluation.methods import METHODS, MethodUnavailable, Restored
 from evaluation.metrics import psnr
 from evaluation.simulated import protocol_captures
+from samplers.claims import claimed
 
 PROJECT = Path(benchmark.__file__).resolve().parent.parent
 SIMULATED = str(PROJECT / "configs" / "benchmark" / "simulated.yaml")
@@ -182,6 +183,16 @@ def test_other_settings_do_not_mix_with_earlier_figures(run, capsys):
     error = capsys.readouterr().err
     assert "seed was 0, now 3" in error and "overwrite=true" in error
     assert (out / "results.json").read_bytes() == before
+
+
+def test_two_commands_do_not_write_into_one_folder(run, capsys):
+    arguments, out = run
+    before = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
+    with claimed(out / "rows-000.jsonl"):
+        assert benchmark.main([SIMULATED, *arguments, "overwrite=true", f"out={out}"]) == 1
+    assert "rows-000.jsonl: expected to be the only process at work on it" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
+    assert not list(out.glob(".*"))
 
 
 def test_two_processes_share_the_pictures(run, tmp_path):
