@@ -1,5 +1,7 @@
 """The command that mixes the weights of two networks."""
 
+import os
+
 import pytest
 import torch
 from command_line import files
@@ -52,6 +54,14 @@ def test_all_of_one_is_that_one(exports, tmp_path, share, which):
     # SHA256SUMS says what the other files hold.
     assert files(tmp_path / "out") == files(exports[which])
     assert (tmp_path / "out" / SUMS).read_text() == (exports[which] / SUMS).read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are those of POSIX")
+def test_others_may_read_an_export_as_they_may_other_files(exports):
+    plain = exports[0].parent / "plain"
+    plain.touch()
+    modes = {file.stat().st_mode for file in exports[0].rglob("*") if file.is_file()}
+    assert modes == {plain.stat().st_mode}
 
 
 def test_of_a_whole_pipeline_the_rest_is_kept(tmp_path):
