@@ -105,8 +105,7 @@ def _check_values(settings: "SamplerSettings") -> None:
     require(0 < settings.sigma_end < settings.sigma_start, "sigma_end", f"in (0, sigma_start={settings.sigma_start})")
     require(settings.rho >= 1, "rho", "at least 1")
     require(settings.renoise is None or 0 <= settings.renoise <= 1, "renoise", "null or in [0, 1]")
-    temperature = settings.temperature
-    require(temperature is None or 0 <= temperature <= 1, "temperature", "null or in [0, 1]")
+    require(settings.temperature is None or 0 <= settings.temperature <= 1, "temperature", "null or in [0, 1]")
     require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
     require(0 <= settings.eta <= 1, "eta", "in [0, 1]")
     for key in ("corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade"):

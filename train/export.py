@@ -139,8 +139,8 @@ def _write(saved: DefocusDeblurPipeline | Network, folder: Path, part: str = "")
     files = sorted(file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file())
     sums = [f"{hashlib.sha256((temporary / file).read_bytes()).hexdigest()}  {file}\n" for file in files]
     (temporary / SUMS).write_text("".join(sums), encoding="utf-8")
+    mode = (temporary / SUMS).stat().st_mode
     for file in files:
-        # What safetensors writes only its owner may read.
-        (temporary / file).chmod((temporary / SUMS).stat().st_mode)
+        (temporary / file).chmod(mode)  # What safetensors writes only its owner may read.
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
