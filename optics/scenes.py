@@ -9,6 +9,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,26 +81,28 @@ def thin_lens_radius(
 
 
 def random_layers(
-    size: tuple[int, int], largest: float, generator: np.random.Generator, photo: np.ndarray | None = None
-) -> list[Layer]:
+    size: tuple[int, int], largest: float, generator: np.random.Generator, photos: Sequence[np.ndarray] = (),
+    fewest: int = 1,
+) -> list[Layer]:  # fmt: skip
     """A random scene of 1 to 3 layers.
 
     Args:
         size: Height and width in pixels.
         largest: Largest blur radius in pixels.
         generator: Source of randomness.
-        photo: What the scene shows, shape (H, W, C), whose edges layers are to end at; None for borders that have
-            nothing to do with it.
+        photos: What the layers in front show, in turn, shape (H, W, C) each, whose edges they are to end at; none for
+            borders that have nothing to do with it.
+        fewest: Number of layers that the scene has at least, up to 3.
 
     Returns:
         Layers, back to front; a third of all layers are nearly in focus.
     """
-    count = int(generator.choice([1, 2, 3], p=[0.45, 0.35, 0.2]))
+    count = max(int(generator.choice([1, 2, 3], p=[0.45, 0.35, 0.2])), fewest)
     layers = [Layer(np.ones(size), _field(size, largest, generator))]
-    for _ in range(count - 1):
+    for index in range(count - 1):
         shape = _shape(size, generator)
-        if photo is not None:
-            shape = _along_edges(shape, photo, generator)
+        if photos:
+            shape = _along_edges(shape, photos[index % len(photos)], generator)
         layers.append(Layer(shape, _field(size, largest, generator)))
     return layers
 

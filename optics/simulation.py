@@ -4,7 +4,8 @@
 
 Layers l are composed back to front; m_l is where a layer is, x_l what it shows, filled in where another
 stands before it, and h_l * its blur, whose radius may vary within the layer. That light is hidden by what
-stands in front is what tells this from the operator of a restorer, which gathers from one plane.
+stands in front is what tells this from the operator of a restorer, which gathers from one plane. Layers may also
+show photos of their own, whole: a thing in front of another, whose border is one of the picture too.
 
 References:
     Ikoma et al., Depth from Defocus with Learned Optics for Imaging and Occlusion-aware Depth Estimation,
@@ -12,7 +13,9 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -70,34 +73,49 @@ class Simulator:
         """Pixels around the capture that the sharp photo must have: no PSF reaches farther."""
         return math.ceil(2.2 * self.largest_radius) + 2
 
-    def __call__(self, photo: Tensor, generator: np.random.Generator) -> SimulatedCapture:
+    def __call__(
+        self, photo: Tensor, generator: np.random.Generator, in_front: Sequence[Tensor] = ()
+    ) -> SimulatedCapture:
         """Takes a picture of a sharp photo.
 
         Args:
             photo: Sharp photo in [0, 1] sRGB, shape (3, H + 2 margin, W + 2 margin).
             generator: Source of randomness.
+            in_front: Sharp photos that the layers in front show, in turn, of the same shape; none shows the one photo
+                on all of them.
 
         Raises:
-            ValueError: If the photo is not larger than its margins.
+            ValueError: If the photo is not larger than its margins, or one in front has another shape.
         """
+        scene = self.scene(photo, generator, in_front)
+        chromatic = 0.0 if self.matched else generator.uniform(-1, 1) * self.chromatic
+        camera = scene.camera
+        light = [camera.light(shown) for shown in scene.photos] if in_front else camera.light(scene.photos[0])
+        light = compose(light, scene.layers, scene.aperture, (1 + chromatic, 1.0, 1 - chromatic))
+        inner = slice(self.margin, -self.margin)
+        y = camera.develop(light[inner, inner], generator)
+        radius = visible_radius(scene.layers)[inner, inner]
+        return SimulatedCapture(
+            torch.from_numpy(y.transpose(2, 0, 1).astype(np.float32)), self.in_focus(scene),
+            torch.from_numpy(radius.astype(np.float32))[None], scene.aperture, camera,
+        )  # fmt: skip
+
+    def scene(self, photo: Tensor, generator: np.random.Generator, in_front: Sequence[Tensor] = ()) -> "Scene":
+        """What a picture is taken of, drawn first; arguments and errors as of `__call__`."""
         size = tuple(photo.shape[1:])
         if photo.dim() != 3 or len(photo) != 3 or min(size) <= 2 * self.margin:
             raise ValueError(f"expected a photo of shape (3, H, W) larger than {2 * self.margin}, got {tuple(size)}")
+        if any(shown.shape != photo.shape for shown in in_front):
+            shapes = [tuple(shown.shape) for shown in in_front]
+            raise ValueError(f"expected photos in front of shape {tuple(photo.shape)}, got {shapes}")
         aperture, camera = self.equipment(generator)
-        sharp = photo.permute(1, 2, 0).double().numpy()
+        sharp, *others = (shown.permute(1, 2, 0).double().numpy() for shown in (photo, *in_front))
         # Drawn only where it matters, so that captures without are what they were.
         outlined = self.outlined > 0 and _own_stream(generator).random() < self.outlined
-        layers = random_layers(size, self.largest_radius, generator, sharp if outlined else None)
+        fewest, others = (2, others) if others else (1, [sharp])
+        layers = random_layers(size, self.largest_radius, generator, others if outlined else (), fewest)
         layers = layers[: 1 if self.matched else None]
-        chromatic = 0.0 if self.matched else generator.uniform(-1, 1) * self.chromatic
-        light = compose(camera.light(sharp), layers, aperture, (1 + chromatic, 1.0, 1 - chromatic))
-        inner = slice(self.margin, -self.margin)
-        y = camera.develop(light[inner, inner], generator)
-        radius = visible_radius(layers)[inner, inner]
-        return SimulatedCapture(
-            torch.from_numpy(y.transpose(2, 0, 1).astype(np.float32)), self.in_focus(photo, camera),
-            torch.from_numpy(radius.astype(np.float32))[None], aperture, camera,
-        )  # fmt: skip
+        return Scene([sharp, *(shown for _, shown in zip(layers[1:], cycle(others)))], layers, aperture, camera)
 
     def equipment(self, generator: np.random.Generator) -> tuple[Aperture, Camera]:
         """Lens and camera of a picture, the first that is drawn for it."""
@@ -105,22 +123,46 @@ class Simulator:
             return Aperture(), Camera(linear=False, shot_noise=0.0, read_noise=0.01)
         return random_aperture(generator), random_camera(generator)
 
-    def in_focus(self, photo: Tensor, camera: Camera) -> Tensor:
-        """The part of a sharp photo that a capture shows, as the camera sharpens it; shapes as of `__call__`."""
+    def in_focus(self, scene: "Scene") -> Tensor:
+        """A scene in focus, as its camera sharpens it and without the margins: (3, H, W) in [0, 1]."""
         inner = slice(self.margin, -self.margin)
-        if not camera.sharpening:
-            return photo[:, inner, inner]
-        picture = camera.in_focus(photo.permute(1, 2, 0).double().numpy())[inner, inner]
+        picture = scene.camera.in_focus(scene.in_focus())[inner, inner]
         return torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32))
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What a picture is taken of, and with what.
+
+    Attributes:
+        photos: What each layer shows, sRGB values in [0, 1], shape (H, W, 3) each.
+        layers: Back to front.
+        aperture: Shape of the PSF.
+        camera: What the camera does.
+    """
+
+    photos: list[np.ndarray]
+    layers: list[Layer]
+    aperture: Aperture
+    camera: Camera
+
+    def in_focus(self) -> np.ndarray:
+        """What is seen where nothing is out of focus, sRGB values of shape (H, W, 3)."""
+        picture, *in_front = self.photos
+        for shown, layer in zip(in_front, self.layers[1:], strict=True):
+            picture = picture + layer.mask[..., None] * (shown - picture)
+        return picture
+
+
 def compose(
-    light: np.ndarray, layers: list[Layer], aperture: Aperture, channel_scales: tuple[float, ...] = (1.0, 1.0, 1.0)
-) -> np.ndarray:
+    light: np.ndarray | list[np.ndarray], layers: list[Layer], aperture: Aperture,
+    channel_scales: tuple[float, ...] = (1.0, 1.0, 1.0),
+) -> np.ndarray:  # fmt: skip
     """Light on the sensor: layers blurred one by one and laid over each other.
 
     Args:
-        light: Light of the sharp scene, shape (H, W, C); beyond the border it continues by reflection.
+        light: Light of the sharp scene, shape (H, W, C), which is continued behind what stands in front; or of each
+            layer, whole. Beyond the border it continues by reflection.
         layers: Back to front, each of shape (H, W).
         aperture: Shape of the PSF.
         channel_scales: Factor of the blur radius in each channel.
@@ -129,13 +171,9 @@ def compose(
         Array of shape (H, W, C).
     """
     result = None
-    hidden = np.zeros(light.shape[:2])
-    contents = []
-    for layer in reversed(layers):
-        contents.append(_filled(light, hidden))
-        hidden = np.maximum(hidden, layer.mask)
-    for layer, content in zip(layers, reversed(contents), strict=True):
-        picture = np.empty_like(light)
+    contents = light if isinstance(light, list) else _contents(light, layers)
+    for layer, content in zip(layers, contents, strict=True):
+        picture = np.empty_like(content)
         for channel, scale in enumerate(channel_scales):
             stack = np.stack([layer.mask * content[..., channel], layer.mask])
             blurred, alpha = _blur(stack, scale * layer.radius, aperture)
@@ -195,6 +233,16 @@ def random_camera(generator: np.random.Generator) -> Camera:
 def _own_stream(generator: np.random.Generator) -> np.random.Generator:
     """A stream beside that of the generator, whose further draws are the same whatever is taken from it."""
     return generator.spawn(1)[0]
+
+
+def _contents(light: np.ndarray, layers: list[Layer]) -> list[np.ndarray]:
+    """What each layer of one scene shows, continued behind the layers in front of it."""
+    hidden = np.zeros(light.shape[:2])
+    contents = []
+    for layer in reversed(layers):
+        contents.append(_filled(light, hidden))
+        hidden = np.maximum(hidden, layer.mask)
+    return contents[::-1]
 
 
 def _filled(light: np.ndarray, hidden: np.ndarray) -> np.ndarray:

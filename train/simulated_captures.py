@@ -39,6 +39,9 @@ _LEAST_CONTRAST = 1.5  # 8-bit codes; what has less is flat, sharp or not
 _FAINTEST, _FAINT = 0.0, 0.12  # share of its contrast that a faint photo keeps
 _BURIED, _BURYING_NOISE = 0.03, (0.01, 0.3)  # share of its contrast, and noise of full range
 
+_MOST_IN_FRONT = 2  # layers that a random scene may have before its background
+_GAMMA, _BALANCE, _SATURATION = (0.6, 1.6), 0.15, (0.0, 1.0)
+
 
 @dataclass
 class SimulationConfig:
@@ -53,6 +56,8 @@ class SimulationConfig:
         buried: Share of training samples whose light is buried in noise, so that noise is not taken for sharp detail.
         largest_radius: In pixels.
         outlined: Share of scenes whose layers end at edges of the photo, see `Simulator`.
+        collage: Share of scenes, but matched ones, whose layers in front show other photos, at least one.
+        recoloured: Share of scenes whose photos have other tones than they came with, see `_recoloured`.
         block_smoothness: Photos are drawn again whose blocks of about 56 px are not all sharp, see `sharp_throughout`:
             what is defocused in the photo would be learnt as sharp; null takes all.
         folder: Where captures are kept, for several runs of the same photos and seed; `captures` in the run's own
@@ -67,6 +72,8 @@ class SimulationConfig:
     buried: float = 0.03
     largest_radius: float = 8.0
     outlined: float = 0.0
+    collage: float = 0.0
+    recoloured: float = 0.0
     block_smoothness: float | None = 2.0
     folder: str | None = changeable(None)
 
@@ -82,7 +89,8 @@ class SimulationConfig:
         require(0 <= self.faint <= 1, "faint", "in [0, 1]")
         require(0 <= self.buried <= 1, "buried", "in [0, 1]")
         require(self.block_smoothness is None or self.block_smoothness > 1, "block_smoothness", "null or above 1")
-        require(0 <= self.outlined <= 1, "outlined", "in [0, 1]")
+        for key in ("outlined", "collage", "recoloured"):
+            require(0 <= getattr(self, key) <= 1, key, "in [0, 1]")
         require(1 < self.largest_radius <= 16, "largest_radius", "above 1 and at most 16")
 
     def canvas(self) -> int:
@@ -149,36 +157,50 @@ class SimulatedCaptures(Dataset):
         side = self.simulation.side
         file = self.folder / f"sharp_{number:06d}.bin"
         if not file.is_file() or file.stat().st_size != 3 * side * side:
-            photo, simulator, rng = self._scene(number)
-            _, camera = simulator.equipment(rng)
-            x = (simulator.in_focus(photo, camera) * 255).round().byte().numpy()
+            photos, simulator, rng = self._photos(number)
+            x = (simulator.in_focus(simulator.scene(photos[0], rng, photos[1:])) * 255).round().byte().numpy()
             with replacing(file) as temporary:
                 temporary.write_bytes(x.tobytes())
             return x
         return np.frombuffer(file.read_bytes(), np.uint8).reshape(3, side, side)
 
     def _simulate(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        photo, simulator, rng = self._scene(number)
-        capture = simulator(photo, rng)
+        photos, simulator, rng = self._photos(number)
+        capture = simulator(photos[0], rng, photos[1:])
         return (capture.y * 255).round().byte().numpy(), capture.radius_map.half().numpy()
 
-    def _scene(self, number: int) -> tuple[Tensor, Simulator, np.random.Generator]:
-        """Sharp photo in [0, 1] with its margins, (3, S + 2 m, S + 2 m), who photographs it, and the rest of chance."""
+    def _photos(self, number: int) -> tuple[list[Tensor], Simulator, np.random.Generator]:
+        """What a capture shows, who takes it, and the rest of chance.
+
+        Photos have values in [0, 1] and their margins, shape (3, S + 2 m, S + 2 m); those after the first are in front.
+        """
         settings = self.simulation
         rng = np.random.default_rng([self.seed, 1, number])
+        photos = [self._sharp_patch(rng)]
+        matched = bool(rng.random() < settings.matched)
+        simulator = Simulator(settings.largest_radius, matched=matched, outlined=settings.outlined)
+        faint = rng.uniform(_FAINTEST, _FAINT) if rng.random() < settings.faint else None
+        # From streams of their own, and only where it matters, so that captures without are what they were.
+        own = np.random.default_rng([self.seed, 4, number])
+        if own.random() < settings.collage and not matched:
+            photos += [self._sharp_patch(own) for _ in range(_MOST_IN_FRONT)]
+        if own.random() < settings.recoloured:
+            photos = [_recoloured(photo, own) for photo in photos]
+        if faint is not None:
+            mean = photos[0].mean((1, 2), keepdims=True)
+            photos = [mean + np.float32(faint) * (photo - mean) for photo in photos]
+        needed = settings.side + 2 * simulator.margin
+        return [torch.from_numpy(photo[:, :needed, :needed].copy()) for photo in photos], simulator, rng
+
+    def _sharp_patch(self, rng: np.random.Generator) -> np.ndarray:
+        """Part of a photo, in focus throughout where that is asked for: float32 in [0, 1], (3, P, P)."""
+        settings = self.simulation
         cutting = replace(self.config, patch=settings.canvas())
         for _ in range(_TRIES):
             patch = draw_patch(lambda rng: self.photos[int(rng.integers(len(self.photos)))], cutting, rng)
             if settings.block_smoothness is None or sharp_throughout(patch, settings.block_smoothness):
                 break
-        matched = bool(rng.random() < settings.matched)
-        simulator = Simulator(settings.largest_radius, matched=matched, outlined=settings.outlined)
-        photo = patch.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
-        if rng.random() < settings.faint:
-            mean = photo.mean((1, 2), keepdims=True)
-            photo = mean + np.float32(rng.uniform(_FAINTEST, _FAINT)) * (photo - mean)
-        needed = settings.side + 2 * simulator.margin
-        return torch.from_numpy(photo[:, :needed, :needed].copy()), simulator, rng
+        return patch.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
 def open_captures(
@@ -235,6 +257,17 @@ def turned(values: np.ndarray, turns: int, flip: bool) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(values, turns, axes=(1, 2)))
 
 
+def _recoloured(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The photo by another light: contrast, brightness, balance and saturation, float32 in [0, 1], (3, H, W).
+
+    Tones are changed by powers, so that black and white stay and nothing is clipped.
+    """
+    grey = photo.mean(0, keepdims=True)
+    photo = grey + np.float32(rng.uniform(*_SATURATION)) * (photo - grey)
+    gamma = math.exp(rng.uniform(*np.log(_GAMMA))) * np.exp(rng.uniform(-_BALANCE, _BALANCE, (3, 1, 1)))
+    return np.power(photo, gamma.astype(np.float32))
+
+
 def _buried(y: np.ndarray, rng: np.random.Generator, *sharp: np.ndarray) -> list[np.ndarray]:
     """Takes nearly all contrast from 8-bit values (3, P, P) and adds noise of any strength, in colour or grey, to y."""
     mean = y.mean((1, 2), keepdims=True)
@@ -263,7 +296,8 @@ def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: Simula
         found = json.loads(note.read_text(encoding="utf-8"))
     except ValueError:
         found = {}
-    found = {"outlined": 0.0} | found  # as it was before there was a choice
+    # As it was before there was a choice.
+    found = dict.fromkeys(("outlined", "collage", "recoloured"), 0.0) | found
     changed = [key for key, value in content.items() if found.get(key) != value]
     if changed:
         raise ValueError(f"{folder}: expected captures of this run, got those of another {', '.join(changed)}")

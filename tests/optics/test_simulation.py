@@ -66,7 +66,7 @@ def test_layers_that_are_told_to_end_where_the_photo_has_edges():
     photo = np.where(row > 48 + 12 * np.sin(column / 14), 0.8, 0.2)[..., None].repeat(3, 2)
     near_edge = gaussian_gradient_magnitude(photo[..., 0], 1.5) > 0.02
     shares = []
-    for shown in (photo, None):
+    for shown in ([photo], []):
         borders = [
             gaussian_gradient_magnitude(layer.mask, 1) > 0.1
             for seed in range(30)
@@ -253,10 +253,10 @@ def test_the_sharp_photo_of_a_capture_is_sharpened_by_its_camera():
     sharpened = 0
     for seed in range(12):
         capture = simulator(photo, np.random.default_rng(seed))
-        _, camera = simulator.equipment(np.random.default_rng(seed))
-        assert camera == capture.camera and torch.equal(simulator.in_focus(photo, camera), capture.x)
-        assert torch.equal(capture.x, inner) == (camera.sharpening == 0)
-        sharpened += camera.sharpening > 0
+        scene = simulator.scene(photo, np.random.default_rng(seed))
+        assert scene.camera == capture.camera and torch.equal(simulator.in_focus(scene), capture.x)
+        assert torch.equal(capture.x, inner) == (scene.camera.sharpening == 0)
+        sharpened += scene.camera.sharpening > 0
     assert 0 < sharpened < 12
 
 

@@ -236,12 +236,14 @@ def test_sharp_photos_belong_to_their_captures_and_change_nothing_else(data, tmp
     assert [with_sharp.sharp(int(file.stem[-6:])).tobytes() for file in files] == content
 
 
-def test_sharp_photos_are_those_of_the_simulation(data, tmp_path):
-    captures, _ = _open(data, tmp_path, matched=0.0)
+@pytest.mark.parametrize("others", [{}, {"collage": 1.0, "outlined": 0.5, "recoloured": 0.5}])
+def test_sharp_photos_are_those_of_the_simulation(data, tmp_path, others):
+    captures, _ = _open(data, tmp_path, matched=0.0, **others)
     sharpened = 0
     for number in range(10):
-        photo, simulator, rng = captures._scene(number)
-        simulated = simulator(photo, rng)
+        photos, simulator, rng = captures._photos(number)
+        assert len(photos) == (3 if others else 1)
+        simulated = simulator(photos[0], rng, photos[1:])
         assert np.array_equal(captures.sharp(number), (simulated.x * 255).round().byte().numpy())
         assert np.array_equal(captures.capture(number)[0], (simulated.y * 255).round().byte().numpy())
         sharpened += simulated.camera.sharpening > 0
