@@ -118,6 +118,43 @@ def test_what_stands_in_front_hides_what_is_behind():
     assert np.abs(compose(light, layers, Aperture())[..., 0] - light[..., 0]).max() < 0.02
 
 
+def test_layers_with_light_of_their_own_are_laid_over_each_other(light):
+    """Two unlike pictures, the one in front out of focus: the one behind is seen whole through its blurred border."""
+    mask = np.zeros(SIZE)
+    mask[:, 28:] = 1
+    own = np.random.default_rng(1).random(light.shape)
+    layers = [Layer(np.ones(SIZE), np.zeros(SIZE)), Layer(mask, np.full(SIZE, 3.0))]
+    psf = aperture_psf(Aperture(), 3.0).numpy()
+    matte = convolve(mask, psf, mode="mirror")[..., None]
+    expected = convolve(mask[..., None] * own, psf[..., None], mode="mirror") + (1 - matte) * light
+    assert np.abs(compose([light, own], layers, Aperture()) - expected).max() < 1e-5
+
+
+def test_photos_in_front_are_seen_within_their_layers():
+    simulator = Simulator(largest_radius=3.0, outlined=0.5)
+    size = (3, 48 + 2 * simulator.margin, 52 + 2 * simulator.margin)
+    generator = torch.Generator().manual_seed(0)
+    back, *in_front = (level + 0.1 * torch.rand(size, generator=generator) for level in (0.1, 0.4, 0.7))
+    seen = np.zeros(3, int)
+    for seed in range(20):
+        capture = simulator(back, np.random.default_rng(seed), in_front)
+        scene = simulator.scene(back, np.random.default_rng(seed), in_front)
+        assert 2 <= len(scene.layers) == len(scene.photos) <= 3
+        assert torch.equal(capture.x, simulator.in_focus(scene))
+        assert capture.aperture == simulator(back, np.random.default_rng(seed)).aperture
+        if scene.camera.sharpening == 0:
+            # Each pixel is that of the last layer that covers it.
+            whole = scene.in_focus()
+            for index, layer in enumerate(scene.layers):
+                alone = (layer.mask == 1) & np.all([front.mask == 0 for front in scene.layers[index + 1 :]], axis=0)
+                photo = [back, *in_front][index].permute(1, 2, 0).double().numpy()
+                assert np.array_equal(whole[alone], photo[alone])
+                seen[index] += alone.sum()
+    assert (seen > 1000).all()
+    with pytest.raises(ValueError, match="photos in front of shape"):
+        simulator(back, np.random.default_rng(0), [in_front[0][:, 1:]])
+
+
 def test_a_camera_without_faults_stores_the_photo():
     codes = np.random.default_rng(1).integers(0, 256, (*SIZE, 3))
     for linear in (False, True):

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from optics import DefocusOperator
 from optics.simulation import Simulator
 from train.data_config import DataConfig
-from train.simulated_captures import SimulationConfig, open_captures, sharp_throughout, turned
+from train.simulated_captures import SimulationConfig, _recoloured, open_captures, sharp_throughout, turned
 
 SIMULATION = dict(side=24, captures=3, reuse=2, largest_radius=1.5, buried=0.0, block_smoothness=None)
 
@@ -113,16 +113,44 @@ def test_captures_of_another_simulator_are_refused(data, tmp_path):
     _open(data, tmp_path)
 
 
-def test_captures_from_before_scenes_could_be_outlined_are_those_without(data, tmp_path):
-    _open(data, tmp_path, outlined=0.0)
+@pytest.mark.parametrize("choice", ["outlined", "collage", "recoloured"])
+def test_captures_from_before_there_was_a_choice_are_those_without(data, tmp_path, choice):
+    _open(data, tmp_path)
     for part in ("training", "held_out"):
         note = tmp_path / part / "captures.json"
         content = json.loads(note.read_text())
-        assert content.pop("outlined") == 0
+        assert content.pop(choice) == 0
         note.write_text(json.dumps(content))
-    _open(data, tmp_path, outlined=0.0)
-    with pytest.raises(ValueError, match="those of another outlined$"):
-        _open(data, tmp_path, outlined=0.5)
+    _open(data, tmp_path)
+    with pytest.raises(ValueError, match=f"those of another {choice}$"):
+        _open(data, tmp_path, **{choice: 0.5})
+
+
+def test_other_tones_keep_black_white_and_what_is_darker():
+    rng = np.random.default_rng(4)
+    greys = np.linspace(0, 1, 64, dtype=np.float32)
+    photo = np.broadcast_to(greys, (3, 2, 64))
+    spread = []
+    for _ in range(20):
+        changed = _recoloured(photo, rng)
+        assert changed.dtype == np.float32 and changed.shape == photo.shape
+        assert (changed[..., 0] == 0).all() and (changed[..., -1] == 1).all() and (np.diff(changed) > 0).all()
+        spread.append(changed[0, 0, 32])
+    assert np.ptp(spread) > 0.2
+
+
+def test_collages_leave_the_photo_behind_lens_and_camera_as_they_were(data, tmp_path):
+    plain, collage = (_open(data, tmp_path / str(share), matched=0.5, collage=share)[0] for share in (0.0, 1.0))
+    counts = []
+    for number in range(12):
+        (photo,), simulator, rng = plain._photos(number)
+        photos, other, again = collage._photos(number)
+        assert torch.equal(photo, photos[0]) and simulator == other
+        assert simulator.equipment(rng) == simulator.equipment(again)
+        # What keeps to the restorer's world has one layer.
+        assert len(photos) == (1 if simulator.matched else 3)
+        counts.append(len(photos))
+    assert len(set(counts)) == 2
 
 
 def test_held_out_photos_are_not_trained_on(data, photos, tmp_path):
@@ -197,8 +225,8 @@ def test_a_photo_smaller_than_a_capture_and_its_margin_is_left_out(data, tmp_pat
 @pytest.mark.parametrize(
     "change",
     [
-        {"side": 8}, {"captures": 0}, {"reuse": 0}, {"matched": 1.2}, {"faint": -0.1}, {"buried": 2.0},
-        {"largest_radius": 40.0},
+        {"side": 8}, {"captures": 0}, {"reuse": 0}, {"matched": 1.2}, {"faint": -0.1}, {"collage": 1.5},
+        {"recoloured": -1}, {"buried": 2.0}, {"largest_radius": 40.0},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_named(change):
