@@ -9,6 +9,7 @@ where the marker is there, and clears the rest away where it is not: results are
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -141,11 +142,15 @@ def _folder(result: Path) -> Path:
 def _locked(folder: Path) -> int | None:
     """Makes the folder and locks it; None if another process has."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             continue  # Another process has just finished and removed the folder.
+        except FileExistsError:
+            if _is_no_folder(folder):
+                raise
+            continue  # So it had when the folder that was in the way was looked at.
         if fcntl is None:
             return lock
         try:
@@ -162,6 +167,13 @@ def _locked(folder: Path) -> int | None:
             raise
         # The file was removed between opening and locking: its lock locks nothing.
         os.close(lock)
+
+
+def _is_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _to_disk(file: Path) -> None:

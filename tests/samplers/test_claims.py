@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from photos import PhotoError
 from samplers.claims import BusyError, claimed
 
 fcntl = pytest.importorskip("fcntl")
@@ -63,3 +64,29 @@ def test_a_place_that_another_holds_stays_when_a_claim_is_interrupted(tmp_path, 
         assert (place.folder / "cat.png").exists()
         with pytest.raises(BusyError), claimed(tmp_path / "cat.png"):
             pass
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_made_again(tmp_path, monkeypatch):
+    """`Path.mkdir` finds it in the way, then looks what it is, and then it is gone: another process has finished."""
+    result, really, calls = tmp_path / "cat.png", os.mkdir, []
+
+    def racing(path, *arguments, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(path)
+        really(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", racing)
+    with claimed(result) as place:
+        assert place.folder.is_dir() and len(calls) == 2
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_something_else_in_the_place_of_the_folder_is_an_error(tmp_path, link):
+    with claimed(tmp_path / "cat.png") as place:
+        folder = place.folder
+    folder.symlink_to(tmp_path / "nowhere") if link else folder.write_text("mine")
+    with pytest.raises(PhotoError, match="cannot be written"), claimed(tmp_path / "cat.png"):
+        pass
+    assert folder.is_symlink() if link else folder.read_text() == "mine"
