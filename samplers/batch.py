@@ -16,11 +16,15 @@ from pathlib import Path
 from photos import RAW_SUFFIXES, PhotoError, find_photos
 from samplers.claims import claimed
 
-__all__ = ["CollisionError", "Job", "check_outputs", "plan", "written_together"]
+__all__ = ["CollisionError", "ExistingError", "Job", "check_outputs", "plan", "written_together"]
 
 
 class CollisionError(ValueError):
     """Two photos, or a photo and a result, would be the same file; the message is for the user."""
+
+
+class ExistingError(PhotoError):
+    """A result is there already and was not to be replaced."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +173,13 @@ def check_outputs(job: Job, overwrite: bool) -> None:
     """Finds out before the work whether its results may be written.
 
     Raises:
-        PhotoError: If one exists and may not be replaced, or the folder cannot be written.
+        ExistingError: If one exists and may not be replaced.
+        PhotoError: If the folder cannot be written.
     """
     for output in job.outputs:
         if os.path.lexists(output) and (not overwrite or output.is_dir()):
             hint = "a folder" if output.is_dir() else "an existing file (give --overwrite to replace it)"
-            raise PhotoError(f"{job.photo}: expected no file {output} yet, got {hint}")
+            raise ExistingError(f"{job.photo}: expected no file {output} yet, got {hint}")
     folder = next(parent for parent in job.result.parents if os.path.lexists(parent))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise PhotoError(f"{job.photo}: expected a folder to write {job.result.name} to, got {folder}, which is none")
@@ -195,7 +200,7 @@ def written_together(job: Job) -> Iterator[dict[Path, Path]]:
             try:
                 yield names
             except PhotoError as error:
-                raise PhotoError(str(error).replace(str(place.folder), str(parent))) from error
+                raise type(error)(str(error).replace(str(place.folder), str(parent))) from error
             # The map comes last: it holds the record that tells a finished photo.
             place.commit(sorted((output.name for output in names), key=lambda name: name == job.defocus_map.name))
     except OSError as error:

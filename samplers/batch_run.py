@@ -14,7 +14,7 @@ from typing import Self
 
 from photos import PhotoError
 from photos.contact_sheet import Card, write_contact_sheet
-from samplers.batch import Job, check_outputs
+from samplers.batch import ExistingError, Job, check_outputs
 from samplers.claims import BusyError, claimed, claimed_in_turn, left_behind
 from samplers.exit_codes import FAILED, FILE, MEMORY, NOT_FINITE, SOME_FAILED, USAGE
 from samplers.guidance import GuidanceError
@@ -155,6 +155,7 @@ class BatchRun:
         """Called when it is known what became of a photo."""
 
     def _fail(self, job: Job, error: object, code: int, status: str = "failed") -> None:
+        status = "exists" if isinstance(error, ExistingError) else status
         self.row(job).fail(status, code, error)
         self.failures.append(self.report(error, code))
 
@@ -195,6 +196,8 @@ class BatchRun:
             return
         if not self.quiet:
             print(table(rows), file=sys.stderr)
+        if all(row.status == "exists" for row in rows):
+            return
         try:
             write_summary(self.out, rows, self.record.parameters)
             if self.out.is_dir() and any(job.with_report for job in self.jobs):

@@ -15,7 +15,7 @@ __all__ = ["NAME", "Row", "table", "write_summary"]
 
 NAME = "summary.json"
 _SCHEMA = 1
-_STATUSES = ("done", "kept", "busy", "failed", "open")
+_STATUSES = ("done", "kept", "busy", "exists", "failed", "open")
 _COLUMNS = ("photo", "status", "size", "evaluations", "mean radius", "seconds")
 
 
@@ -25,8 +25,9 @@ class Row:
 
     Attributes:
         photo: The file, as it was found.
-        status: `done`, `kept` (it was finished by an earlier run), `busy` (another process is at work on it), `failed`
-            or `open` (not begun when the batch was interrupted).
+        status: `done`, `kept` (it was finished by an earlier run), `busy` (another process is at work on it), `exists`
+            (a result is there, and was not to be replaced), `failed` or `open` (not begun when the batch was
+            interrupted).
         outputs: Files that are there, relative to the folder of the results.
         code: Exit code of this photo.
         error: Why it failed.
@@ -74,8 +75,9 @@ def write_summary(out: Path, rows: Sequence[Row], parameters: dict) -> None:
     photos = {row.photo: asdict(row) for row in rows}
     if path.exists():
         earlier = {row["photo"]: row for row in _earlier(path)}
-        # Of a photo that is busy the other process knows more.
-        told = {name: row for name, row in photos.items() if row["status"] != "busy" or name not in earlier}
+        # Of a photo that is busy the other process knows more, of one whose results are there the run that made them.
+        known = [name for name, row in photos.items() if row["status"] in ("busy", "exists") and name in earlier]
+        told = {name: row for name, row in photos.items() if name not in known}
         photos = earlier | told
     counts: dict[str, int] = {}
     for row in photos.values():

@@ -192,6 +192,23 @@ def test_another_process_at_work_is_named(brightening, deblur, photo, out):
     assert deblur(photo, "--method", "tv")[0] == 0
 
 
+def test_a_refused_repetition_leaves_what_the_first_run_told(brightening, deblur, folder, out, capfd):
+    assert deblur(folder, "--method", "tv")[0] == 0
+    sheet = (out / "contact_sheet.html").read_bytes()
+    summary = (out / "summary.json").read_bytes()
+    code, printed, errors = deblur(folder, "--method", "tv")
+    assert (code, printed, len(errors)) == (6, [], 8) and all("--overwrite" in error for error in errors)
+    assert (out / "summary.json").read_bytes() == summary and (out / "contact_sheet.html").read_bytes() == sheet
+    # With a photo that is new, the sheet shows it too; one whose result came from elsewhere has no other row.
+    Image.open(folder / "0.png").save(folder / "8.png")
+    Image.open(folder / "0.png").save(folder / "9.png")
+    (out / "9.png").write_bytes(b"mine")
+    assert deblur(folder, "--method", "tv")[0] == 6
+    assert (out / "contact_sheet.html").read_text("utf-8").count("8.png") > 1
+    counts = json.loads((out / "summary.json").read_text("utf-8"))["counts"]
+    assert counts == {"done": 9, "exists": 1} and (out / "9.png").read_bytes() == b"mine"
+
+
 def test_the_summary_says_what_became_of_each_photo(brightening, deblur, folder, out, capfd):
     (folder / "text.jpg").write_text("no photo")
     assert deblur(folder, "--method", "tv", "--no-report")[0] == 6
