@@ -1,8 +1,9 @@
 """Blind estimation of a defocus map by a network, alone or together with the evidence of local spectra.
 
 The network has met many lenses, cameras and files in simulation, and knows what edges look like. It looks at the
-capture as it is and at half size, where blur that is large for its windows is not; the two opinions are multiplied. The
-evidence knows one model of the blur and follows it to a tenth of a pixel where it holds. Their log-linear
+capture as it is, and reduced, where blur that is large for its windows is not; its opinions are multiplied. What it sees
+at a fourth of the size tells wide blur from flat light: blur beyond the range of the estimate is nearly flat at half
+size. The evidence knows one model of the blur and follows it to a tenth of a pixel where it holds. Their log-linear
 fusion
 
     p(r | y)  ~  p_network(r | y)^a  exp(b E(r)),    E the volume of `EvidenceEstimator.evidence`
@@ -51,13 +52,16 @@ class LearnedEstimator:
 
     Attributes:
         network: A `DefocusMapNetwork`, on the device that does the work.
-        scales: Factors by which the capture is reduced, from 1; radii up to the last times the network's are found.
+        scales: Factors by which the capture is reduced, from 1.
+        reach: Radii up to so many times the network's are told apart, as far as the scales go; what is larger has the
+            last of them.
         quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
         tile: Side of the network's tiles in pixels.
     """
 
     network: "DefocusMapNetwork"
-    scales: tuple[int, ...] = (1, 2)
+    scales: tuple[int, ...] = (1, 2, 4)
+    reach: int = 2
     quantile: float = 0.42
     tile: int = 1024
 
@@ -66,11 +70,13 @@ class LearnedEstimator:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
         if not self.scales or self.scales[0] != 1 or sorted(set(self.scales)) != list(self.scales):
             raise ValueError(f"scales must increase from 1, got {self.scales}")
+        if self.reach < 1:
+            raise ValueError(f"reach must be at least 1, got {self.reach}")
 
     @property
     def radii(self) -> tuple[float, ...]:
         """Candidate radii in pixels, K increasing values from 0, see `candidate_radii`."""
-        return candidate_radii(self.scales[-1] * self.network.radii[-1])
+        return candidate_radii(min(self.reach, self.scales[-1]) * self.network.radii[-1])
 
     @torch.no_grad()
     def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
@@ -100,14 +106,15 @@ class LearnedEstimator:
         colours = y.float() if y.shape[1] == 3 else luma(y.float()).expand(-1, 3, -1, -1)
         if self.scales == (1,):
             return self.network.tiled(colours, self.tile)
-        edges, own_edges = (bin_edges(colours.new_tensor(radii)) for radii in (self.radii, self.network.radii))
+        all_radii = candidate_radii(self.scales[-1] * self.network.radii[-1])
+        edges, own_edges = (bin_edges(colours.new_tensor(radii)) for radii in (all_radii, self.network.radii))
         width, total = edges.diff()[:, None, None], 0.0
         for scale in self.scales:
             reduced = F.avg_pool2d(colours, scale, ceil_mode=True, count_include_pad=False)
             probability = self.network.tiled(reduced, self.tile).exp()
             if scale > 1:
-                # Blur below a pixel is nothing there: how much of it is for the full size to say.
-                small = int((own_edges < 1).sum())
+                # Small blur is nothing there: how much of it is for the larger sizes to say.
+                small = int((own_edges < scale / 2).sum())
                 probability = torch.cat([probability[:, :small].sum(1, keepdim=True), probability[:, small:]], 1)
                 reduced_edges = torch.cat([own_edges[:1], own_edges[small:]])
             else:
@@ -115,7 +122,10 @@ class LearnedEstimator:
             density = rebin(probability, scale * reduced_edges, edges) / width + _DOUBT
             cells = tuple(math.ceil(length / _CELL) for length in y.shape[-2:])
             total = total + enlarge(density.log(), cells, scale)
-        return torch.log_softmax(total + width.log(), 1)
+        posterior = torch.log_softmax(total + width.log(), 1)
+        if self.reach >= self.scales[-1]:
+            return posterior
+        return rebin(posterior.exp(), edges, bin_edges(edges.new_tensor(self.radii))).log()
 
 
 @dataclass(frozen=True)

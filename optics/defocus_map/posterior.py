@@ -47,10 +47,11 @@ def mass_between(probability: Tensor, edges: Tensor, low: Tensor, high: Tensor) 
 def rebin(probability: Tensor, edges: Tensor, new_edges: Tensor) -> Tensor:
     """The same histograms over other bins: (1, K, h, w), (K + 1,), (L + 1,) -> (1, L, h, w).
 
-    The last bin stands for all radii from its left edge on: what lies beyond the last edge is spread evenly over the
-    new bins there.
+    The last bins stand for all radii from their left edges on: what lies beyond the last edge is spread evenly over the
+    new bins there, or is in the last of them.
     """
-    edges = torch.cat([edges[:-1], torch.maximum(edges[-1:], new_edges[-1:])])
+    last = torch.maximum(edges[-1:], new_edges[-1:])
+    edges, new_edges = torch.cat([edges[:-1], last]), torch.cat([new_edges[:-1], last])
     left, right = torch.maximum(edges[:-1], new_edges[:-1, None]), torch.minimum(edges[1:], new_edges[1:, None])
     share = (right - left).clamp(min=0) / edges.diff()  # (L, K)
     return torch.einsum("lk,bkhw->blhw", share, probability)

@@ -233,14 +233,18 @@ def test_other_bins_hold_the_same_probability():
     # The last bin, from 2 on, stands for all beyond: a sixth of its mass for each pixel up to 8.
     expected = torch.tensor([0.1, 0.1 + 0.25, 0.25, 0.05, 0.25])
     assert torch.allclose(rebin(probability, edges, finer).flatten(), expected)
+    # The last of fewer bins holds all beyond.
+    fewer = torch.tensor([0.0, 0.5, 1.5, 1.75])
+    assert torch.allclose(rebin(probability, edges, fewer).flatten(), torch.tensor([0.1, 0.35, 0.55]))
 
 
 def test_half_size_sees_twice_the_radius():
     photo = torch.full((1, 3, 64, 64), 0.3)
     # Of both sizes it says 3 px, which is 6 px of the full size: the more certain one decides, or they meet.
     network = Ruler(0.5)
-    both = LearnedEstimator(network).posterior(photo).exp()[0, :, 5, 5]
-    radii = torch.tensor(LearnedEstimator(network).radii)
+    estimator = LearnedEstimator(network, scales=(1, 2))
+    both = estimator.posterior(photo).exp()[0, :, 5, 5]
+    radii = torch.tensor(estimator.radii)
     assert radii[-1] == 16
     # 3 with a deviation of 0.5 times 6 with one of 1: their product's mean weighs them 4 to 1.
     assert float((both * radii).sum()) == pytest.approx((4 * 3 + 6) / 5, abs=0.15)
@@ -250,10 +254,35 @@ def test_beyond_its_radii_the_half_size_decides():
     class Saturated(Ruler):
         def tiled(self, y, tile):
             # 12 px of the full size look like the largest radius there and like 6 px at half size.
-            return super().tiled(torch.full_like(y, 1.2 if y.shape[-1] == 64 else 0.6), tile)
+            return super().tiled(torch.full_like(y, {64: 1.2, 32: 0.6, 16: 0.3}[y.shape[-1]]), tile)
 
     radius, confidence = LearnedEstimator(Saturated(0.3))(torch.rand(1, 3, 64, 64))
     assert float(radius.mean()) == pytest.approx(12, abs=0.7) and confidence.min() > 0.8
+
+
+def test_what_only_a_fourth_of_the_size_shows_has_the_last_radius():
+    class Lost(Ruler):
+        def tiled(self, y, tile):
+            if y.shape[-1] == 16:
+                return super().tiled(torch.full_like(y, self.seen), tile)
+            # It may be anything, and beyond its radii as well.
+            believed = bin_edges(torch.tensor(self.radii)).diff()
+            believed[-1] = 8
+            cells = (side // CELL for side in y.shape[-2:])
+            return (believed / believed.sum()).log()[None, :, None, None].expand(1, -1, *cells)
+
+    network, photo = Lost(0.3), torch.rand(1, 3, 64, 64)
+    network.seen = 0.6  # 6 px of a fourth of the size are 24 px.
+    posterior = LearnedEstimator(network).posterior(photo).exp()
+    assert posterior.shape[1] == len(LearnedEstimator(network).radii) and posterior[:, -1].min() > 0.95
+    assert torch.allclose(posterior.sum(1), torch.tensor(1.0))
+    assert LearnedEstimator(network)(photo)[0].min() > 15
+    # Below 2 px there it says no more than that: which of them is for the other sizes to say.
+    network.seen = 0.1
+    at = torch.tensor(LearnedEstimator(network).radii)
+    density = LearnedEstimator(network).posterior(photo).exp()[0, :, 1, 1] / bin_edges(at).diff()
+    small = density[at < 7]
+    assert small.max() < 1.01 * small.min() and (density[at > 9][:-1] < 0.02 * small.min()).all()
 
 
 def test_half_size_has_no_say_on_blur_below_its_pixels():
