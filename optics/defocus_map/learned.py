@@ -1,8 +1,8 @@
 """Blind estimation of a defocus map by a network, alone or together with the evidence of local spectra.
 
 The network has met many lenses, cameras and files in simulation, and knows what edges look like. It looks at the
-capture as it is, and reduced, where blur that is large for its windows is not; its opinions are multiplied. What it sees
-at a fourth of the size tells wide blur from flat light: blur beyond the range of the estimate is nearly flat at half
+capture as it is, and reduced, where blur that is large for its windows is not; its opinions are multiplied. A look
+at a fourth of the size tells wide blur from flat light: what is beyond the range of the estimate is nearly flat at half
 size. The evidence knows one model of the blur and follows it to a tenth of a pixel where it holds. Their log-linear
 fusion
 
