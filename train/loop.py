@@ -130,6 +130,8 @@ class TrainingLoop:
         checkpoint = resume(accelerator, self.run_dir)
         if checkpoint is not None:
             accelerator.print(f"resuming from {checkpoint}")
+            # It counts passes, of which a step may have had another number before.
+            accelerator.step = self._state.step * optim.accumulate
         if accelerator.is_main_process:
             (self.run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
             write_config(config, self.run_dir / "config.yaml")

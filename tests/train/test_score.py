@@ -68,6 +68,14 @@ def test_accumulated_run_resumes_bitwise_and_equals_one_pass(whole, photos, tmp_
     assert_close_run(folder, whole)
 
 
+def test_a_run_goes_on_with_another_number_of_passes_from_any_step(whole, photos, tmp_path):
+    folder, resumed = tmp_path / "odd", tmp_path / "resumed"
+    assert score.main(settings(photos, folder, "run.save_every=3")) == 0
+    rewind(folder, resumed, 3)
+    assert score.main(settings(photos, resumed, "run.save_every=3", "optim.accumulate=2")) == 0
+    assert_close_run(resumed, whole)
+
+
 def assert_close_run(one, other):
     """The same steps up to the order of sums; the first moments of Adam tell apart what weights may hide."""
     ours, theirs = weights(one, 8), weights(other, 8)
