@@ -80,9 +80,9 @@ class UnknownLens:
             noise_std: Noise of the capture, of full range.
         """
         lens, crops = self.assumed, _telling_crops(y, radius_map)
-        seen = noise_std >= _NOISE_SEEN and bool(crops)
+        windows = _Windows(y, radius_map, noise_std, crops) if crops and noise_std >= _NOISE_SEEN else None
+        seen = windows is not None and windows.tell
         if seen and self.softness is None and self.psf is None:
-            windows = _Windows(y, radius_map, noise_std, crops)
             softness = windows.softness()
             lens = replace(lens, softness=softness, channel_scales=windows.colour_scales(softness))
         if seen and noise_std >= _NOISE_CLEAR and lens.softness <= _HARD:
@@ -100,7 +100,8 @@ def choose_softness(y: Tensor, radius_map: Tensor, noise_std: float) -> float:
     crops = _telling_crops(y, radius_map)
     if noise_std < _NOISE_SEEN or not crops:
         return _TYPICAL_SOFTNESS
-    return _Windows(y, radius_map, noise_std, crops).softness()
+    windows = _Windows(y, radius_map, noise_std, crops)
+    return windows.softness() if windows.tell else _TYPICAL_SOFTNESS
 
 
 class _Windows:
@@ -123,6 +124,11 @@ class _Windows:
         # The radius of a window is that of the map but for the map's usual error.
         error = (0.15 * radius).clamp(min=0.4)
         self.log_prior = torch.log_softmax(-((y.new_tensor(self.radii)[:, None] - radius) / error).square() / 2, 0)
+
+    @property
+    def tell(self) -> bool:
+        """Whether any window is blurred: narrow strips of blur may fill none."""
+        return bool(self.blurred.any())
 
     def softness(self) -> float:
         """The likeliest of `_SOFTNESS`."""
@@ -163,12 +169,18 @@ def _light(y: Tensor, radius_map: Tensor, noise_std: float, lens: Lens, crops: l
     """`linear` unless blur of code values, `srgb`, explains the capture clearly better; `lens` is all else of it."""
     energies = {"srgb": 0.0, "linear": 0.0}
     for crop in crops:
+        here = lens if lens.psf is None else replace(lens, psf=_psf_of_part(lens.psf, crop, y.shape[-2:]))
         for light in energies:
             energies[light] += _fitted_energy(
-                2 * y[crop] - 1, radius_map[crop], replace(lens, light=light), 2 * max(noise_std, _LEAST_NOISE)
+                2 * y[crop] - 1, radius_map[crop], replace(here, light=light), 2 * max(noise_std, _LEAST_NOISE)
             )
     needed = _CODE_VALUES_BETTER if noise_std < _NOISE_SEEN else _BETTER_IN_NOISE
     return "srgb" if energies["srgb"] < needed * energies["linear"] else "linear"
+
+
+def _psf_of_part(psf: MeasuredPSF, part: tuple[slice, ...], size: tuple[int, int]) -> MeasuredPSF:
+    edges = [span.indices(length)[:2] for span, length in zip(part[1:], size, strict=True)]
+    return psf.part(*((first / length, last / length) for (first, last), length in zip(edges, size, strict=True)))
 
 
 def _telling_crops(y: Tensor, radius_map: Tensor) -> list[tuple[slice, ...]]:

@@ -10,6 +10,7 @@ References:
 """
 
 import math
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["MeasuredPSF", "read_measured_psf"]
 _IMPULSE = 0.05  # pixels; a smaller blur radius is none
 _SAMPLES = 6  # per pixel of the result, and twice per pixel of the measurement
 _PIXEL_VARIANCE = 1 / 12  # square pixels; what a pixel's own width adds to a PSF's variance along an axis
+_LINE_VARIANCE = 1 / 6  # square pixels; what linear interpolation between pixels adds
 _NEGLIGIBLE = 1e-3  # share of a kernel's light that its tails may lose
 
 
@@ -53,6 +55,16 @@ class MeasuredPSF:
         kernels = kernels / light
         self.grid = kernels.shape[:2]
         self._cells = [[_Kernel(kernel) for kernel in row] for row in kernels]
+        self._seen = (0.0, 1.0), (0.0, 1.0)
+
+    def part(self, rows: tuple[float, float], columns: tuple[float, float]) -> "MeasuredPSF":
+        """The PSFs of a part of the picture, from where to where as shares of its height and width."""
+        part = copy(self)
+        part._seen = tuple(
+            (first + low * (last - first), first + high * (last - first))
+            for (first, last), (low, high) in zip(self._seen, (rows, columns), strict=True)
+        )
+        return part
 
     def reach(self, radius: float) -> int:
         """Pixels from the centre to the edge of the support that every kernel has at a blur radius."""
@@ -78,6 +90,7 @@ class MeasuredPSF:
         if radius <= _IMPULSE:
             return torch.ones(1, 1, dtype=torch.float64)
         reach, result = self.reach(radius), 0.0
+        position = [first + share * (last - first) for (first, last), share in zip(self._seen, position, strict=True)]
         for row, row_share in _neighbours(position[0], self.grid[0]):
             for column, column_share in _neighbours(position[1], self.grid[1]):
                 result = result + row_share * column_share * self._cells[row][column].scaled(radius, reach)
@@ -94,7 +107,8 @@ class _Kernel:
         variance = float((kernel * (distances[0] + distances[1])).sum()) / 2
         if variance <= 2 * _PIXEL_VARIANCE:
             raise ValueError("a measured PSF must be wider than a pixel, for it is scaled to the blur radius")
-        self.radius = 2 * math.sqrt(variance - _PIXEL_VARIANCE)
+        # The pixels of the measurement are in it for good, and lines between their middles widen it once more.
+        self.radius = 2 * math.sqrt(variance + _LINE_VARIANCE)
         # Where a border of the measurement is all but dark it is no part of the support.
         span = np.sqrt(np.maximum(*np.broadcast_arrays(*distances)))
         order = np.argsort(span, axis=None)

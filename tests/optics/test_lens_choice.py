@@ -1,5 +1,6 @@
 """What is found of the lens, on captures of lenses that are known."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,6 +68,30 @@ def test_what_is_known_is_not_looked_for():
     measured = MeasuredPSF(defocus_psf(5.0).numpy())
     found = UnknownLens(psf=measured, light="srgb").found(y, radius_map, NOISE)
     assert found.psf is measured and found.light == "srgb" and found.channel_scales is None
+
+
+def test_measured_psfs_of_a_grid_are_taken_from_their_places():
+    """Kernels differ from left to right; fitted by those of the wrong side, linear light is taken for code values."""
+    wide = np.zeros((23, 23))
+    wide[9:14, 1:22] = 1
+    measured = MeasuredPSF(np.stack([[wide, wide.T]]))
+    radius_map = torch.full((1, 1, SIDE, 3 * SIDE), 4.0)
+    for light in ("linear", "srgb"):
+        lens = Lens(psf=measured, light=light)
+        operator = lens.operator(radius_map)
+        scene = _scene(operator.canvas_size[1])[..., : operator.canvas_size[0], :]
+        y = (lens.model(operator)(2 * scene - 1) + 1) / 2
+        y = (y + 0.004 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+        assert UnknownLens(psf=measured).found(y, radius_map, 0.004).light == light
+
+
+def test_strips_too_narrow_to_tell_leave_the_lens_typical():
+    y, _ = _capture(Lens(softness=1.0))
+    radius_map = torch.zeros(1, 1, SIDE, SIDE)
+    radius_map[..., 60:68] = 2.0
+    found = UNKNOWN.found(y, radius_map, 0.02)
+    assert (found.softness, found.channel_scales, found.doubt) == (TYPICAL.softness, None, 1.0)
+    assert choose_softness(y, radius_map, 0.02) == TYPICAL.softness
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (40, 200)])
