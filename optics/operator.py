@@ -114,7 +114,12 @@ class DefocusOperator:
         return y
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Blurs a sharp canvas: (B, C, H + 2m, W + 2m) -> (B, C, H, W)."""
+        """Blurs a sharp canvas: (B, C, H + 2m, W + 2m) -> (B, C, H, W).
+
+        Raises:
+            ValueError: If x is not of the size of canvases, or has other channels than the radii were scaled for.
+        """
+        self._check("x", x, self.canvas_size)
         y = x.new_empty(*x.shape[:2], *self.capture_size)
         for channels, blocks in self._channels:
             for block in blocks:
@@ -126,13 +131,23 @@ class DefocusOperator:
         """Spreads a capture back: (B, C, H, W) -> (B, C, H + 2m, W + 2m).
 
         <A x, y> = <x, adjoint(y)> for all x and y.
+
+        Raises:
+            ValueError: If y is not of the size of captures, or has other channels than the radii were scaled for.
         """
+        self._check("y", y, self.capture_size)
         x = y.new_zeros(*y.shape[:2], *self.canvas_size)
         for channels, blocks in self._channels:
             for block in blocks:
                 top, left, bottom, right = block.window(self.margin)
                 x[:, channels, top:bottom, left:right] += block.spread(y[:, channels, block.rows, block.columns])
         return x
+
+    def _check(self, name: str, values: Tensor, size: tuple[int, int]) -> None:
+        if values.dim() != 4 or values.shape[-2:] != size:
+            raise ValueError(f"{name} must have shape (B, C, {size[0]}, {size[1]}), got {tuple(values.shape)}")
+        if len(self._channels) > 1 and values.shape[1] != len(self._channels):
+            raise ValueError(f"{name} must have {len(self._channels)} channels, a scale each, got {values.shape[1]}")
 
     def linearize(self, x: Tensor) -> tuple[Tensor, "DefocusOperator"]:
         """The prediction A x and the derivative of A at x, which is A itself."""
@@ -178,6 +193,8 @@ class _Block:
         if len(radii) > 1:
             upper = torch.searchsorted(radii, radius).clamp(1, len(radii) - 1)
             place = upper - 1 + (radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1])
+            # The largest of scaled radii may have been rounded beyond the last node.
+            place = place.clamp(max=len(radii) - 1)
         lower = place.long()
         share = place - lower
         nodes = _nodes(torch.unique(torch.cat([lower.flatten(), (lower + 1)[share > 0]])), len(radii))

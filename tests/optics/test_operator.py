@@ -170,6 +170,21 @@ def test_impossible_maps_are_refused(radius_map, named):
         DefocusOperator(radius_map)
 
 
+@pytest.mark.parametrize(("channels", "size"), [(4, 24), (3, 25)])
+def test_pictures_of_other_channels_or_sizes_are_refused(channels, size):
+    operator = DefocusOperator(torch.full((1, 1, 24, 24), 2.0), channel_scales=(1.05, 1.0, 0.95))
+    with pytest.raises(ValueError, match="y must have"):
+        operator.adjoint(torch.zeros(1, channels, size, size))
+    with pytest.raises(ValueError, match="x must have"):
+        operator(torch.zeros(1, channels, *(side + size - 24 for side in operator.canvas_size)))
+
+
+def test_the_largest_radius_of_a_scaled_map_has_its_node():
+    # In single precision 1.1 times this is more than in double precision.
+    operator = DefocusOperator(torch.full((1, 1, 8, 8), 7.420848846435547), channel_scales=(1.1, 1.0, 0.9))
+    assert torch.allclose(operator(torch.ones(1, 3, *operator.canvas_size)), torch.tensor(1.0), atol=1e-5)
+
+
 @pytest.mark.parametrize(("height", "width"), [(20, 31), (3, 40), (1, 12), (1, 1)])
 def test_extension_fills_the_canvas_from_the_capture(height, width):
     operator = DefocusOperator(torch.full((1, 1, height, width), 5.0))
