@@ -28,7 +28,10 @@ from optics.defocus_map.spectra import local_log_likelihood, luma
 from optics.measured_psf import MeasuredPSF
 from optics.noise import estimate_noise_std
 
-__all__ = ["EvidenceEstimator"]
+__all__ = ["LARGEST_RADIUS", "EvidenceEstimator"]
+
+LARGEST_RADIUS = 16.0
+"""Largest blur radius in pixels that estimates tell apart from larger ones."""
 
 _CELL = 8  # pixels
 _NEAR = 2  # cells; the guided filter's windows, which follow the photo's edges
@@ -70,9 +73,10 @@ class EvidenceEstimator:
     quantile: float = 0.37
 
     def __post_init__(self) -> None:
-        if not 1 < self.largest_radius <= 16:
+        if not 1 < self.largest_radius <= LARGEST_RADIUS:
             # The windows hold too few periods of what a wider PSF lets through; shrink such a photo first.
-            raise ValueError(f"largest_radius must be above 1 and at most 16 px, got {self.largest_radius}")
+            bounds = f"above 1 and at most {LARGEST_RADIUS:g} px"
+            raise ValueError(f"largest_radius must be {bounds}, got {self.largest_radius}")
         if not self.least_noise > 0:
             raise ValueError(f"least_noise must be positive, got {self.least_noise}")
         if not 0 < self.quantile < 1:

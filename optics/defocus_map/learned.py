@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optics.defocus_map.evidence import EvidenceEstimator
+from optics.defocus_map.evidence import LARGEST_RADIUS, EvidenceEstimator
 from optics.defocus_map.guided_filter import guided_filter
 from optics.defocus_map.posterior import (
     bin_edges,
@@ -53,15 +53,12 @@ class LearnedEstimator:
     Attributes:
         network: A `DefocusMapNetwork`, on the device that does the work.
         scales: Factors by which the capture is reduced, from 1.
-        reach: Radii up to so many times the network's are told apart, as far as the scales go; what is larger has the
-            last of them.
         quantile: The estimate is this quantile of the posterior; below 0.5 prefers too small to too large.
         tile: Side of the network's tiles in pixels.
     """
 
     network: "DefocusMapNetwork"
     scales: tuple[int, ...] = (1, 2, 4)
-    reach: int = 2
     quantile: float = 0.42
     tile: int = 1024
 
@@ -70,13 +67,11 @@ class LearnedEstimator:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
         if not self.scales or self.scales[0] != 1 or sorted(set(self.scales)) != list(self.scales):
             raise ValueError(f"scales must increase from 1, got {self.scales}")
-        if self.reach < 1:
-            raise ValueError(f"reach must be at least 1, got {self.reach}")
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """Candidate radii in pixels, K increasing values from 0, see `candidate_radii`."""
-        return candidate_radii(min(self.reach, self.scales[-1]) * self.network.radii[-1])
+        """K candidate radii in pixels, see `candidate_radii`, the last of which stands for all that are larger."""
+        return candidate_radii(min(self.scales[-1] * self.network.radii[-1], LARGEST_RADIUS))
 
     @torch.no_grad()
     def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
@@ -123,7 +118,7 @@ class LearnedEstimator:
             cells = tuple(math.ceil(length / _CELL) for length in y.shape[-2:])
             total = total + enlarge(density.log(), cells, scale)
         posterior = torch.log_softmax(total + width.log(), 1)
-        if self.reach >= self.scales[-1]:
+        if self.radii == all_radii:
             return posterior
         return rebin(posterior.exp(), edges, bin_edges(edges.new_tensor(self.radii))).log()
 
