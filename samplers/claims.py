@@ -148,7 +148,7 @@ def _locked(folder: Path) -> int | None:
         except FileNotFoundError:
             continue  # Another process has just finished and removed the folder.
         except FileExistsError:
-            if _is_no_folder(folder):
+            if any(map(_is_no_folder, (folder, *folder.parents))):
                 raise
             continue  # So it had when the folder that was in the way was looked at.
         if fcntl is None:
@@ -170,10 +170,11 @@ def _locked(folder: Path) -> int | None:
 
 
 def _is_no_folder(path: Path) -> bool:
+    """Whether something else than a folder, or a link to one, is there; at one look."""
     try:
-        return not stat.S_ISDIR(os.lstat(path).st_mode)
+        return not stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
-        return False
+        return path.is_symlink()  # Hidden folders are none: this is a link to nowhere.
 
 
 def _to_disk(file: Path) -> None:

@@ -90,3 +90,9 @@ def test_something_else_in_the_place_of_the_folder_is_an_error(tmp_path, link):
     with pytest.raises(PhotoError, match="cannot be written"), claimed(tmp_path / "cat.png"):
         pass
     assert folder.is_symlink() if link else folder.read_text() == "mine"
+
+
+def test_a_folder_that_is_a_link_to_nowhere_is_an_error_and_no_endless_wait(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(PhotoError, match="cannot be written"), claimed(tmp_path / "out" / "cat.png"):
+        pass
