@@ -75,10 +75,10 @@ def write_summary(out: Path, rows: Sequence[Row], parameters: dict) -> None:
     photos = {row.photo: asdict(row) for row in rows}
     if path.exists():
         earlier = {row["photo"]: row for row in _earlier(path)}
-        # Of a photo that is busy the other process knows more, of one whose results are there the run that made them.
-        known = [name for name, row in photos.items() if row["status"] in ("busy", "exists") and name in earlier]
-        told = {name: row for name, row in photos.items() if name not in known}
-        photos = earlier | told
+        # Of a photo that is busy the other process knows more; of one that was not begun, or whose results were there,
+        # the run before.
+        silent = ("busy", "exists", "open")
+        photos = earlier | {k: row for k, row in photos.items() if k not in earlier or row["status"] not in silent}
     counts: dict[str, int] = {}
     for row in photos.values():
         counts[row["status"]] = counts.get(row["status"], 0) + 1

@@ -19,6 +19,7 @@ from PIL import Image
 import samplers.deblur
 from photos import read, read_map
 from samplers.pipeline import Restoration
+from samplers.summary import Row, write_summary
 
 SUFFIXES = ("png", "tif", "jpg", "webp")
 
@@ -207,6 +208,17 @@ def test_a_refused_repetition_leaves_what_the_first_run_told(brightening, deblur
     assert (out / "contact_sheet.html").read_text("utf-8").count("8.png") > 1
     counts = json.loads((out / "summary.json").read_text("utf-8"))["counts"]
     assert counts == {"done": 9, "exists": 1} and (out / "9.png").read_bytes() == b"mine"
+
+
+def test_photos_that_were_not_begun_keep_what_is_told_of_them(tmp_path):
+    rows = [Row("a.png", "done", facts={"evaluations": 9}), Row("b.png", "done", facts={"evaluations": 5})]
+    write_summary(tmp_path, rows, {})
+    write_summary(tmp_path, [Row("c.png", "open"), Row("b.png", "open"), Row("a.png", "failed", code=3)], {})
+    told = {row["photo"]: row for row in json.loads((tmp_path / "summary.json").read_text("utf-8"))["photos"]}
+    assert [(name, row["status"]) for name, row in told.items()] == [
+        ("a.png", "failed"), ("b.png", "done"), ("c.png", "open")
+    ]  # fmt: skip
+    assert told["b.png"]["facts"] == {"evaluations": 5}
 
 
 def test_the_summary_says_what_became_of_each_photo(brightening, deblur, folder, out, capfd):
