@@ -32,7 +32,8 @@ def restart_grid(sigmas: Tensor, low: float, high: float, times: int = 1) -> Ten
     if times < 0:
         raise ValueError(f"restarts: expected a number of at least 0, got {times}")
     first, last = float(sigmas[0]), float(sigmas[-1])
-    if not last <= low < high <= first:
+    # The ends of a grid are rounded.
+    if not last * (1 - 1e-5) <= low < high <= first * (1 + 1e-5):
         raise ValueError(f"restart: expected {last:g} <= restart_low < restart_high <= {first:g}, got {low} and {high}")
     # Nearest in the logarithm, as noise levels are compared throughout.
     top, bottom = (int((sigmas.log() - torch.tensor(level).log()).abs().argmin()) for level in (high, low))

@@ -168,10 +168,12 @@ class SamplerSettings:
             sigma_max: Largest noise level that the network knows; None for any.
 
         Raises:
-            ValueError: If the SDE does not reach the noise levels, or the network does not know them.
+            ValueError: If the SDE does not reach the noise levels or has none for the restarts, or the network does not
+                know them.
             GuidanceError: If the guidance cannot take the light.
         """
         check_levels(sde, self.sigma_start, self.sigma_end)
+        self.sigmas(sde)
         if sigma_max is not None:
             check_known("sigma_start", self.sigma_start, sigma_max)
         if self.guidance == "range-null" and light != "srgb":

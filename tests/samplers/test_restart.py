@@ -11,6 +11,7 @@ from samplers.ode_solvers import DPMSolver
 from samplers.predictor_corrector import PredictorCorrectorSampler, start_state
 from samplers.restart import restart_grid
 from samplers.reverse_process import forward_noise
+from samplers.settings import SamplerSettings
 
 SDES = {"ve": VESDE(sigma_max=50.0), "vp": VPSDE(), "sub-vp": SubVPSDE()}
 
@@ -38,6 +39,20 @@ def test_the_grid_passes_its_own_levels_again():
 def test_impossible_restarts_are_refused(arguments):
     with pytest.raises(ValueError, match="restart"):
         restart_grid(torch.tensor([1.0, 0.5, 0.2, 0.1, 0.05, 0.01]), *arguments)
+
+
+def test_the_ends_of_the_range_may_be_restarted_from():
+    # Grids are of single precision, in which their ends are others.
+    for settings in ({"sigma_start": 0.7, "restart_high": 0.7}, {"sigma_end": 0.05}):
+        sigmas = SamplerSettings(restarts=1, **settings).sigmas()
+        assert (sigmas.diff() > 0).sum() == 1
+
+
+def test_a_grid_of_the_sde_without_levels_for_the_restart_is_refused_before_the_work():
+    settings = SamplerSettings(restarts=1, grid="time", steps=4, restart_low=0.15, restart_high=0.2)
+    settings.check(VESDE())
+    with pytest.raises(ValueError, match="restart: expected a grid with two levels"):
+        settings.check(VPSDE())
 
 
 def test_restarts_forget_a_wrong_start():
