@@ -60,11 +60,18 @@ class LatentGuide:
         """What the regression makes of a capture in [-1, 1], on the operator's canvas; None where it is not used.
 
         Where it is not asked, bool (H, W), the capture takes its place.
+
+        Raises:
+            FloatingPointError: If it is not finite.
         """
         if not self.regresses:
             return None
         estimate = self._restorer().regress(y, prior=prior, asked=asked)
         release_freed()
+        if not (torch.isfinite(estimate.x).all() and torch.isfinite(estimate.variance).all()):
+            raise FloatingPointError(
+                "got an undefined or infinite value from the latent prior: check its weights, or use precision=fp32"
+            )
         precision = 1 / (self.settings.latent_prior_variance * estimate.variance)
         # Of the margin, which the capture has never seen, it says nothing.
         precision = F.pad(precision, 4 * [operator.margin])

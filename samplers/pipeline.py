@@ -178,7 +178,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             options = dict(noise_std=noise_std, lens=lens, map_estimator=map_estimator, settings=settings)
             options["callback"] = callback
             return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
-        _check_capture(image, radius_map)
+        _check_capture(image, radius_map, confidence)
+        image = image.float()
         guide = LatentGuide(self.latent_prior, self.conditioning, settings)
         # A network of someone else's says nothing of the noise that it knows.
         known_noise = getattr(self.score_network, "config", {}).get("sigma_max")
@@ -285,12 +286,13 @@ def _both(callback: Callable | None, pipeline: DefocusDeblurPipeline, at_step_en
     return call
 
 
-def _check_capture(image: Tensor, radius_map: Tensor | None) -> None:
+def _check_capture(image: Tensor, radius_map: Tensor | None, confidence: Tensor | None) -> None:
     if image.dim() != 4 or image.shape[:2] != (1, 3):
         raise ValueError(f"image must have shape (1, 3, H, W), got {tuple(image.shape)}")
     if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
         raise ValueError("image must hold finite values in [0, 1]")
-    if radius_map is not None and radius_map.shape != (1, 1, *image.shape[-2:]):
-        raise ValueError(
-            f"radius_map must have shape {(1, 1, *image.shape[-2:])} like the image, got {tuple(radius_map.shape)}"
-        )
+    for name, values in (("radius_map", radius_map), ("confidence", confidence)):
+        if values is not None and values.shape != (1, 1, *image.shape[-2:]):
+            raise ValueError(
+                f"{name} must have shape {(1, 1, *image.shape[-2:])} like the image, got {tuple(values.shape)}"
+            )

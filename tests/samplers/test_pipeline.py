@@ -243,6 +243,26 @@ def test_a_prior_that_knows_the_photo_restores_it(photo):
 def test_bad_input_is_named(pipeline, image, radius_map, words):
     with pytest.raises(ValueError, match=words):
         pipeline(image, radius_map=radius_map)
+    with pytest.raises(ValueError, match=r"confidence must have shape \(1, 1, 8, 8\)"):
+        pipeline(torch.zeros(1, 3, 8, 8), radius_map=torch.ones(1, 1, 8, 8), confidence=torch.ones(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_photos_of_any_precision_are_restored(pipeline, photo, dtype):
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "settings": SamplerSettings(**FEW), "noise_std": 0.01}
+    photo = photo.to(dtype)
+    expected = pipeline(photo.float(), **options).image
+    assert torch.equal(pipeline(photo, **options).image, expected) and expected.dtype == torch.float32
+
+
+@pytest.mark.parametrize("bias", ["head.bias", "error.2.bias"])
+def test_a_latent_prior_that_overflows_is_named(pipeline, photo, bias):
+    prior = _certain_prior(0.1)
+    with torch.no_grad():
+        prior.backbone.get_parameter(bias).fill_(math.nan)
+    broken = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=prior)
+    with pytest.raises(FloatingPointError, match="from the latent prior"):
+        broken(photo, radius_map=torch.full((1, 1, 24, 33), 2.0), noise_std=0.01, settings=SamplerSettings(**FEW))
 
 
 @pytest.mark.parametrize("solver", ["predictor-corrector", "dpm-solver", "daps"])
