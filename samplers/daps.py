@@ -31,7 +31,8 @@ class DAPSSampler:
 
     Attributes:
         sigmas: Decreasing noise levels (VE units), shape (N,).
-        ode_steps: Evaluations at each level; 1 takes E[x_0 | x_t] for the estimate, more an ODE's end.
+        ode_steps: Evaluations at each level but the last, which has one; 1 takes E[x_0 | x_t] for the estimate, more
+            an ODE's end.
         strength: lambda of `prior_variance`; smaller trusts the capture more.
         photo_std: s_d in [-1, 1] units.
         iterations: Bound of the solver's iterations.
@@ -50,7 +51,7 @@ class DAPSSampler:
     @property
     def evaluations(self) -> int:
         """Evaluations of the denoiser."""
-        return len(self.sigmas) * self.ode_steps
+        return (len(self.sigmas) - 1) * self.ode_steps + 1
 
     def __call__(
         self,
@@ -75,7 +76,8 @@ class DAPSSampler:
     def _estimate(self, evaluate: Evaluations, x_t: Tensor, sigma: Tensor) -> Tensor:
         """E[x_0 | x_t], or where the ODE leads from x_t in Euler steps down to the last level."""
         sde, high, low = evaluate.denoiser.sde, float(sigma), float(self.sigmas[-1])
-        levels = torch.linspace(high, low, self.ode_steps + 1)[:-1].tolist()
+        # From the last level there is nowhere to go.
+        levels = torch.linspace(high, low, self.ode_steps + 1)[:-1].tolist() if high > low else [high]
         u = x_t / sde.marginal(sde.time_of(sigma))[0]
         for index, level in enumerate(levels):
             t = sde.time_of(sigma.new_tensor(level))
