@@ -122,10 +122,7 @@ class SimulatedCaptures(Dataset):
 
     def __getitem__(self, sample: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, 0, sample])
-        newest = min(self.simulation.captures, sample // self.simulation.reuse + 1) - 1
-        # The newest first, so that all are used.
-        fresh = sample % self.simulation.reuse == 0 and newest == sample // self.simulation.reuse
-        number = newest if fresh else int(rng.integers(newest + 1))
+        number = self.drawn(sample, rng)
         y, radius = self.capture(number)
         parts = [y, radius, self.sharp(number)] if self.with_sharp else [y, radius]
         top, left = (int(rng.integers(self.simulation.side - self.config.patch + 1)) for _ in range(2))
@@ -138,6 +135,14 @@ class SimulatedCaptures(Dataset):
         if sharp:
             item["x"] = sharp[0].astype(np.float32) / np.float32(255)
         return {key: torch.from_numpy(values) for key, values in item.items()}
+
+    def drawn(self, sample: int, rng: np.random.Generator) -> int:
+        """Number of the capture of a training sample: every `reuse` samples a new one, else one of those before."""
+        reuse = self.simulation.reuse
+        newest = min(self.simulation.captures, sample // reuse + 1) - 1
+        # The newest first, so that all are used.
+        fresh = sample % reuse == 0 and newest == sample // reuse
+        return newest if fresh else int(rng.integers(newest + 1))
 
     def capture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole capture, from the folder or simulated: uint8 (3, S, S) and radii in pixels, float16 (1, S, S)."""

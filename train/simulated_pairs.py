@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from photos.files import replacing
 from train.patches import noise_quantile
 from train.simulated_captures import SimulatedCaptures, turned
 
@@ -58,23 +57,12 @@ class SimulatedPairs:
         return self.captures.simulation.captures
 
     def draw(self, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The pair of a training sample: every `reuse` samples a new one, else one of those before."""
-        simulation = self.captures.simulation
-        newest = min(simulation.captures, sample // simulation.reuse + 1) - 1
-        fresh = sample % simulation.reuse == 0 and newest == sample // simulation.reuse
-        return self.pair(newest if fresh else int(rng.integers(newest + 1)))
+        """The pair of a training sample, see `SimulatedCaptures.drawn`."""
+        return self.pair(self.captures.drawn(sample, rng))
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Sharp photo and capture, uint8 (3, S, S) each."""
-        y, _ = self.captures.capture(number)
-        side = self.captures.simulation.side
-        file = self.captures.folder / f"sharp_{number:06d}.bin"
-        if file.is_file() and file.stat().st_size == 3 * side * side:
-            return np.frombuffer(file.read_bytes(), np.uint8).reshape(3, side, side), y
-        x = self.captures.sharp(number)
-        with replacing(file) as temporary:
-            temporary.write_bytes(x.tobytes())
-        return x, y
+        return self.captures.sharp(number), self.captures.capture(number)[0]
 
 
 class PairedParts(Dataset):
