@@ -49,7 +49,7 @@ class DualAttention(nn.Module):
     """Self-attention over space and over channels within windows; the identity at first.
 
     Args:
-        channels: Width, a multiple of twice the head's, or of the head's without channel attention.
+        channels: Width, a multiple of twice the head's.
         window: Side of the windows in pixels of the features.
         head: Width of a head.
         channel_attention: Whether half the heads look along channels; if not, all look along space.
