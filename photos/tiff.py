@@ -46,6 +46,7 @@ class TiffDetails:
         tags: Entries to carry over, among them those that point at the EXIF and GPS directories.
         source: The file these directories are in; empty where there are none.
         big: Whether the source is a BigTIFF.
+        planar: Whether channels were stored one after the other.
     """
 
     order: str
@@ -54,6 +55,7 @@ class TiffDetails:
     tags: list[Entry]
     source: bytes
     big: bool
+    planar: bool = False
 
     @property
     def xmp(self) -> bytes | None:
@@ -100,6 +102,7 @@ def decode(data: bytes, number: int | None = None) -> Decoded:
             # Without such directories the file's bytes need not stay in memory.
             source=data if any(entry.tag in POINTERS for entry in tags) else b"",
             big=big,
+            planar=page.planarconfig == 2 and page.samplesperpixel > 1,
         )
         icc = next((entry.value for entry in tags if entry.tag == ICC), None)
     return Decoded(samples, details, None, icc)

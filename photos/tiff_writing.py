@@ -125,11 +125,12 @@ def _encoded(samples: np.ndarray, photo: Photo, details: TiffDetails, wide: bool
         options = {"compression": "zlib", "predictor": None if samples.dtype == np.float32 else 2}
     if photo.alpha is not None:
         options["extrasamples"] = (details.extra_sample,)
-    channels = samples.shape[2]
+    channels, planar = samples.shape[2], details.planar and samples.shape[2] > 1
+    stored = samples.transpose(2, 0, 1) if planar else samples
     buffer = io.BytesIO()
     tifffile.imwrite(
-        buffer, samples if channels > 1 else samples[..., 0], byteorder=details.order, bigtiff=wide, metadata=None,
+        buffer, stored if channels > 1 else samples[..., 0], byteorder=details.order, bigtiff=wide, metadata=None,
         software=False, photometric="rgb" if channels > 2 else "minisblack",
-        planarconfig="contig" if channels > 1 else None, **options,
+        planarconfig=None if channels == 1 else "separate" if planar else "contig", **options,
     )  # fmt: skip
     return buffer.getvalue()
