@@ -9,10 +9,9 @@ where the marker is there, and clears the rest away where it is not: results are
 import hashlib
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from photos import PhotoError
@@ -25,6 +24,7 @@ except ImportError:  # Windows: results still appear whole, but two processes ma
 __all__ = ["BusyError", "Place", "claimed", "claimed_in_turn", "left_behind"]
 
 _LOCK, _WHOLE = "lock", "whole"
+_TRIES = 100
 
 
 class BusyError(PhotoError):
@@ -101,7 +101,8 @@ def claimed(result: Path) -> Iterator[Place]:
             raise PhotoError(f"{result}: the results cannot be written: {error.strerror or error}") from error
         except KeyboardInterrupt:
             # Held once more, to clear away what had been begun.
-            lock = _locked(place.folder)
+            with suppress(OSError):
+                lock = _locked(place.folder)
             raise
         if lock is None:
             raise BusyError(f"{result}: expected to be the only process at work on it, got another one")
@@ -141,16 +142,19 @@ def _folder(result: Path) -> Path:
 
 def _locked(folder: Path) -> int | None:
     """Makes the folder and locks it; None if another process has."""
+    tries = 0
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            continue  # Another process has just finished and removed the folder.
-        except FileExistsError:
-            if any(map(_is_no_folder, (folder, *folder.parents))):
+        except (FileNotFoundError, FileExistsError):
+            # Another process has just finished and removed the folder, while it was made or looked at; unless that is
+            # not the reason.
+            tries += 1
+            if tries == _TRIES:
                 raise
-            continue  # So it had when the folder that was in the way was looked at.
+            time.sleep(0.002)
+            continue
         if fcntl is None:
             return lock
         try:
@@ -167,14 +171,6 @@ def _locked(folder: Path) -> int | None:
             raise
         # The file was removed between opening and locking: its lock locks nothing.
         os.close(lock)
-
-
-def _is_no_folder(path: Path) -> bool:
-    """Whether something else than a folder, or a link to one, is there; at one look."""
-    try:
-        return not stat.S_ISDIR(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return path.is_symlink()  # Hidden folders are none: this is a link to nowhere.
 
 
 def _to_disk(file: Path) -> None:

@@ -82,6 +82,17 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_made_again(tmp_path, monkey
     assert os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_cannot_be_made_is_an_error_and_no_endless_wait(tmp_path, monkeypatch):
+    """Some file systems say of what they do not allow that it is not there."""
+
+    def refuse(path, *arguments):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(PhotoError, match="cannot be written: No such file"), claimed(tmp_path / "cat.png"):
+        pass
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_something_else_in_the_place_of_the_folder_is_an_error(tmp_path, link):
     with claimed(tmp_path / "cat.png") as place:
