@@ -18,7 +18,7 @@ from samplers.record import SOFTWARE, Record
 from samplers.restoring import Method
 from samplers.reverse_process import SamplerStep
 from samplers.trajectory import Trajectory
-from samplers.wishes import Wishes, restore_as_wished
+from samplers.wishes import MaskError, Wishes, restore_as_wished
 
 __all__ = ["FileOptions", "MapError", "restore_file"]
 
@@ -87,9 +87,14 @@ def restore_file(
         for number, photo in enumerate(pages):
             shown = label if len(pages) == 1 or label is None else f"{label}, page {number + 1} of {len(pages)}"
             trajectory = Trajectory(photo.pixels.shape[:2]) if job.with_trajectory else None
-            restored, codes = _restore(
-                photo, method, device, radius_map, shown, wishes or Wishes(), options.profile_light, trajectory
-            )
+            try:
+                restored, codes = _restore(
+                    photo, method, device, radius_map, shown, wishes or Wishes(), options.profile_light, trajectory
+                )
+            except (MapError, MaskError) as error:
+                if len(pages) == 1:
+                    raise
+                raise type(error)(f"{error}, on page {number + 1} of {len(pages)}") from None
             residual = _residual(codes, restored) if job.with_report else None
             restored = _in_stored_values(photo, codes, restored)
             photo = _labelled(photo, entry, options)

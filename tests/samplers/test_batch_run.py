@@ -268,6 +268,16 @@ def test_odd_names_and_links(brightening, deblur, photo, tmp_path, out):
     assert deblur(folder, "--method", "tv", "--resume") == (0, [], [])
 
 
+def test_a_mask_that_does_not_fit_a_page_names_the_page(brightening, deblur, codes, tmp_path, out):
+    with tifffile.TiffWriter(tmp_path / "stack.tif") as file:
+        for page in (codes, codes[:20]):
+            file.write(page, metadata=None)
+    Image.new("L", codes.shape[1::-1], 255).save(tmp_path / "mask.png")
+    result = deblur(tmp_path / "stack.tif", "--method", "tv", "--mask", tmp_path / "mask.png")
+    fails(result, 2, tmp_path / "mask.png", "on page 2 of 2")
+    assert not out.exists()
+
+
 def test_a_stack_becomes_stacks(brightening, deblur, codes, tmp_path, out):
     stack = np.stack([codes[..., 0], codes[..., 1], codes[..., 2]]).astype(np.uint16) * 16
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata=None)
