@@ -50,6 +50,13 @@ LARGEST_RADIUS = 100.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and restores the photos; returns the exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     launch = Launch.of()
     arguments = _parsed(argv, launch)
     if hasattr(sys.stdout, "reconfigure"):
@@ -72,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not photos:
             raise UsageError("expected at least one photo or folder, got none")
+        for option in ("weights", "defocus_map", "mask", "psf"):
+            if getattr(arguments, option) == "":
+                raise UsageError(f"--{option.replace('_', '-')}: expected a name, got an empty one")
         choice = _choice(arguments, overrides)
         choice.check()
         jobs, errors = plan(
@@ -85,8 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report_first(launch, error, USAGE)
     except PhotoError as error:
         return _report_first(launch, error, FILE)
-    except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED)
 
 
 def command_parser() -> Parser:
@@ -208,6 +216,7 @@ def _warn(job: object, text: str) -> None:
 
 def _parsed(argv: Sequence[str] | None, launch: Launch) -> argparse.Namespace:
     """The command line, of which the first process alone speaks."""
+    argv = _plain(sys.argv[1:] if argv is None else argv)
     if launch.rank == 0:
         return command_parser().parse_intermixed_args(argv)
     try:
@@ -217,6 +226,18 @@ def _parsed(argv: Sequence[str] | None, launch: Launch) -> argparse.Namespace:
         if end.code:
             launch.let_the_first_speak()
         raise
+
+
+def _plain(argv: Sequence[str]) -> list[str]:
+    """Words that argparse would misread: a range that begins with a minus, and names after `--`."""
+    words = list(argv)
+    if "--" in words:
+        end = words.index("--")
+        words[end:] = [f"./{word}" if word.startswith("-") else word for word in words[end + 1 :]]
+    for index in reversed(range(len(words) - 1)):
+        if words[index] == "--range" and re.match(r"-[\d.]", words[index + 1]):
+            words[index : index + 2] = [f"--range={words[index + 1]}"]
+    return words
 
 
 def _report_first(launch: Launch, error: object, code: int) -> int:

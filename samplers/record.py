@@ -53,11 +53,11 @@ class Record:
             value = getattr(arguments, action.dest, None)
             if action.dest in _WITHOUT_EFFECT or value == action.default or value is None:
                 continue
-            words.append(action.option_strings[-1])
-            if action.nargs != 0:
-                text, digest = _spelled(value)
-                words.append(text)
-                files |= {action.option_strings[-1]: digest} if digest else {}
+            option = action.option_strings[-1]
+            text, digest = ("", None) if action.nargs == 0 else _spelled(value)
+            # In one word where it would be taken for an option.
+            words += [f"{option}={text}"] if text.startswith("-") else [option, text] if action.nargs != 0 else [option]
+            files |= {option: digest} if digest else {}
         if getattr(arguments, "method", None) in ("score", "swin-diff"):
             files["--weights"] = _folder_digest(getattr(arguments, "weights", None) or DEFAULT_WEIGHTS)
         # Of several assignments to a key the last one counts; their order does not.
@@ -121,14 +121,16 @@ def shown_parameters(path: Path) -> tuple[str, dict]:
     except Exception:
         record = None
     if not isinstance(record, dict) or "arguments" not in record:
-        text = inscription_of(read(path).details.xmp)
+        text = inscription_of(_xmp(path))
         try:
             record = json.loads(text or "")
             words = [str(word) for word in record["arguments"]]
         except (ValueError, KeyError, TypeError):
             raise PhotoError(f"{path}: expected a picture with the parameters of its making, got none") from None
     words = [str(word) for word in record["arguments"]]
-    command = ["python", "samplers/deblur.py", str(record.get("photo", "PHOTO")), "-o", "DIR", *words]
+    photo = str(record.get("photo", "PHOTO"))
+    photo = f"./{photo}" if photo.startswith("-") else photo
+    command = ["python", "samplers/deblur.py", photo, "-o", "DIR", *words]
     return shlex.join(command), record
 
 
@@ -149,6 +151,15 @@ def print_parameters(paths: Sequence[str], report: Callable[[object, int], int])
             print(command)
             print(json.dumps(record, indent=1), file=sys.stderr)
     return code
+
+
+def _xmp(path: Path) -> bytes | None:
+    """XMP packet of a picture, of which the pixels are of no interest."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return bytes(file.pages[0].tags[700].value)
+    except (OSError, ValueError, KeyError, TypeError, tifffile.TiffFileError):
+        return read(path).details.xmp
 
 
 def _spelled(value: object) -> tuple[str, str | None]:

@@ -45,6 +45,28 @@ def test_a_result_is_made_again_by_its_command(
     assert capfd.readouterr()[0] == command
 
 
+def test_commands_of_stacks_ranges_and_odd_names(deblur, codes, tmp_path, out, monkeypatch, capfd):
+    """What argparse and the range of floats would make of them does not matter to who asks for the command."""
+    monkeypatch.chdir(tmp_path)
+    stack = codes.transpose(2, 0, 1).astype(np.float32) / 100 - 1
+    tifffile.imwrite("-stack.tif", stack, photometric="minisblack", metadata=None)
+    # Values beyond the range are kept, so that the result is none that can be read without it.
+    assert deblur("--method", "tv", "--range", "-0.5,1", "--", "-stack.tif")[0] == 0
+    for result in ("-stack.tif", "-stack.tif_defocus.tif"):
+        code, (command,), _ = deblur("--show-parameters", "--method", "tv", f"./out/{result}")
+        words = shlex.split(command)
+        assert code == 0 and words[2] == "./-stack.tif" and "--range=-0.5,1" in words
+        again = str(tmp_path / f"again{result}")
+        assert main([*words[2:4], again, *words[5:], "--quiet"]) == 0
+        assert (Path(again) / "-stack.tif").read_bytes() == (out / "-stack.tif").read_bytes()
+        capfd.readouterr()
+
+
+@pytest.mark.parametrize("option", ["--weights", "--mask", "--defocus-map", "--psf"])
+def test_an_empty_name_is_no_default(deblur, photo, option):
+    fails(deblur(photo, f"{option}="), 2, option, "empty")
+
+
 def test_without_metadata_the_picture_says_nothing(deblur, codes, tmp_path, out):
     Image.fromarray(codes).save(tmp_path / "a.jpg", comment=b"mine", icc_profile=ADOBE_RGB)
     assert deblur(tmp_path / "a.jpg", "--method", "tv", "--strip-metadata")[0] == 0
