@@ -42,11 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from photos import PhotoError
 
     try:
-        _simulate(arguments)
+        return _simulate(arguments)
     except (PhotoError, ValueError, OSError) as error:
-        print(f"train/simulate.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return _report(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,20 +80,27 @@ def _positive(kind: type):  # noqa: ANN202 - what argparse takes for a type
     return convert
 
 
-def _simulate(arguments: argparse.Namespace) -> None:
+def _report(error: object) -> int:
+    print(f"train/simulate.py: {error}", file=sys.stderr)
+    return 1
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    """Simulates capture after capture; a photo that cannot be read stops no other. Returns the exit code."""
     from dataclasses import asdict
 
     import numpy as np
     from PIL import Image
 
-    from photos import write_map
+    from photos import PhotoError, write_map
     from photos.files import replacing
 
     if arguments.scale > 1:
         raise ValueError(f"--scale: expected at most 1, got {arguments.scale:g}")
     if arguments.seed < 0:
         raise ValueError(f"--seed: expected a number of at least 0, got {arguments.seed}")
-    targets = _targets(arguments)
+    targets, errors = _targets(arguments)
+    code = max(map(_report, errors), default=0)
     if arguments.depth is not None and len(targets) != arguments.count:
         raise ValueError(f"--depth: expected one photo, got {len(targets) // arguments.count}")
     note = arguments.output / "simulation.json"
@@ -103,9 +108,16 @@ def _simulate(arguments: argparse.Namespace) -> None:
     for file in [note, *(file for three in files.values() for file in three)]:
         if file.exists():
             raise ValueError(f"{file}: expected no such file yet, got one; choose another folder")
-    captures = {}
+    captures, unreadable = {}, set()
     for name, photo, numbers in targets:
-        capture = _capture(arguments, photo, np.random.default_rng([arguments.seed, *numbers]))
+        if photo in unreadable:
+            continue
+        try:
+            capture = _capture(arguments, photo, np.random.default_rng([arguments.seed, *numbers]))
+        except PhotoError as error:
+            code = _report(error)
+            unreadable.add(photo)
+            continue
         blurred, sharp, map_ = files[name]
         for file in files[name]:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -118,22 +130,26 @@ def _simulate(arguments: argparse.Namespace) -> None:
             "photo": str(photo), "aperture": asdict(capture.aperture), "camera": asdict(capture.camera),
         }  # fmt: skip
         print(blurred)
+    if not captures:
+        return code
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
     with replacing(note) as temporary:
         temporary.write_text(json.dumps({"options": options, "captures": captures}, indent=1) + "\n", encoding="utf-8")
+    return code
 
 
 def _parts(name: str) -> tuple[str, str, str]:
     return f"blurred/{name}.png", f"sharp/{name}.png", f"defocus_map/{name}.tif"
 
 
-def _targets(arguments: argparse.Namespace) -> list[tuple[str, Path, tuple[int, int]]]:
-    """Name, photo and the numbers of photo and capture, which seed it; photos of one name are refused."""
+def _targets(arguments: argparse.Namespace) -> tuple[list[tuple[str, Path, tuple[int, int]]], list[str]]:
+    """Name, photo and the numbers of photo and capture, which seed it, and what leads to no photo.
+
+    Photos of one name are refused.
+    """
     from samplers.batch import plan
 
     jobs, errors = plan(arguments.photos, arguments.output, with_report=False)
-    if errors:
-        raise ValueError(errors[0])
     photos: dict[str, Path] = {}
     for job in jobs:
         name = job.result.relative_to(arguments.output).with_suffix("").as_posix()
@@ -141,11 +157,12 @@ def _targets(arguments: argparse.Namespace) -> list[tuple[str, Path, tuple[int, 
             raise ValueError(f"{job.photo}: expected a name of its own, got that of {photos[name]}")
         photos[name] = job.photo
     many = arguments.count > 1
-    return [
+    targets = [
         (f"{name}_{capture}" if many else name, photo, (number, capture))
         for number, (name, photo) in enumerate(photos.items())
         for capture in range(arguments.count)
     ]
+    return targets, errors
 
 
 def _capture(arguments: argparse.Namespace, file: Path, generator):  # noqa: ANN001, ANN202 - imported late
@@ -153,7 +170,7 @@ def _capture(arguments: argparse.Namespace, file: Path, generator):  # noqa: ANN
     import torch
 
     from optics.simulation import Simulator
-    from photos import read
+    from photos import PhotoError, read
 
     whole = read(file).pixels
     photo = torch.from_numpy(_resized(whole, arguments.scale)).permute(2, 0, 1)
@@ -165,7 +182,7 @@ def _capture(arguments: argparse.Namespace, file: Path, generator):  # noqa: ANN
     try:
         return simulator(photo, generator)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise PhotoError(f"{file}: {error}") from None
 
 
 def _depth(arguments: argparse.Namespace, file: Path, size: tuple[int, int]):  # noqa: ANN202 - an array

@@ -144,6 +144,22 @@ def test_bad_input_is_one_line(photo, depth, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_photo_that_cannot_be_read_stops_no_other(photo, tmp_path, capsys):
+    damaged, small, out = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "set"
+    damaged.write_bytes(photo.read_bytes()[:200])
+    Image.new("RGB", (8, 8)).save(small)
+    words = [str(damaged), str(small), str(tmp_path / "none.png"), str(photo)]
+    assert main([*words, "-o", str(out), "--count", "2", "--largest-radius", "3"]) == 1
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == [str(out / "blurred" / f"cat_{number}.png") for number in range(2)]
+    named = ("none.png", "a.png", "b.png")
+    assert all(name in line for name, line in zip(named, errors.splitlines(), strict=True))
+    assert json.loads((out / "simulation.json").read_text())["captures"].keys() == {"cat_0", "cat_1"}
+    # Its captures do not depend on the others' damage.
+    assert main([str(photo), "-o", str(tmp_path / "nothing"), "--scale", "0.1"]) == 1
+    assert not (tmp_path / "nothing").exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [
