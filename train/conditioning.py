@@ -71,7 +71,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     folder = Path(config.simulation.folder or loop.run_dir / "captures")
     with accelerator.main_process_first():
         opened = open_captures(
-            config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print
+            config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print, dry_run=dry_run
         )
     training, held_out = (SimulatedPairs(captures) for captures in opened)
     parts = PairedParts(

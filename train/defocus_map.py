@@ -67,7 +67,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     with accelerator.main_process_first():
         captures, held_out = open_captures(
             config.data, config.simulation, run.seed, config.optim.batch, folder, report=accelerator.print,
-            with_sharp=config.objective.reblur > 0,
+            with_sharp=config.objective.reblur > 0, dry_run=dry_run,
         )  # fmt: skip
     samples = captures
     if config.objective.consistency > 0:

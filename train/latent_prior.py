@@ -65,7 +65,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         # Found out before the training rather than after.
         checked_folder(config.pipeline)
     with accelerator.main_process_first():
-        training, held_out, photos = open_pairs(config, loop.run_dir, accelerator.print)
+        training, held_out, photos = open_pairs(config, loop.run_dir, accelerator.print, dry_run)
     torch.manual_seed(run.seed)
     network = SwinDiff(**asdict(config.network), stage=config.stage).to(memory_format=torch.channels_last)
     parts = PairedParts(

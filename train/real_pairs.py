@@ -22,13 +22,16 @@ from train.simulated_pairs import SimulatedPairs
 __all__ = ["MixedPairs", "RealPairs", "find_pairs", "open_pairs", "split_pairs"]
 
 
-def open_pairs(config: LatentPriorConfig, run_dir: Path, report: Callable[[str], None]) -> tuple:
+def open_pairs(
+    config: LatentPriorConfig, run_dir: Path, report: Callable[[str], None], dry_run: bool = False
+) -> tuple:
     """Opens what a latent prior is trained on.
 
     Args:
         config: Settings of the run.
         run_dir: Its folder, where captures are simulated if the settings name none.
         report: Told what there is, and what is left out.
+        dry_run: Whether nothing is written.
 
     Returns:
         Pairs to train on, held-out ones, and how many there are, in words.
@@ -44,7 +47,8 @@ def open_pairs(config: LatentPriorConfig, run_dir: Path, report: Callable[[str],
         report(words)
         return training, held_out, words
     folder = Path(config.simulation.folder or run_dir / "captures")
-    opened = open_captures(data, config.simulation, config.run.seed, config.optim.batch, folder, report)
+    seed, batch = config.run.seed, config.optim.batch
+    opened = open_captures(data, config.simulation, seed, batch, folder, report, dry_run=dry_run)
     training, held_out = (SimulatedPairs(captures) for captures in opened)
     if files:
         training = MixedPairs(training, RealPairs(files, side, data.cache_gib), config.pairs_share)

@@ -210,7 +210,7 @@ class SimulatedCaptures(Dataset):
 
 def open_captures(
     data: DataConfig, simulation: SimulationConfig, seed: int, batch: int, folder: Path, report: Callable[[str], None],
-    with_sharp: bool = False,
+    with_sharp: bool = False, dry_run: bool = False,
 ) -> tuple[SimulatedCaptures, SimulatedCaptures]:
     """Opens the training captures and those of held-out photos.
 
@@ -222,6 +222,7 @@ def open_captures(
         folder: Where captures are kept; made if it is missing.
         report: Told once what photos are left out and what is cached.
         with_sharp: Whether items hold the sharp photos.
+        dry_run: Whether the folder is left as it is, and not made.
 
     Raises:
         ValueError: If there are no photos to train on, or the folder holds captures of others.
@@ -234,8 +235,9 @@ def open_captures(
         in_memory = data.cache is None
         photos = PhotosInMemory(files, data.cache_gib) if in_memory else CachedPhotos(files, Path(data.cache))
         place = folder / name
-        place.mkdir(parents=True, exist_ok=True)
-        _claim(place, files, data, simulation, seed)
+        if not dry_run:
+            place.mkdir(parents=True, exist_ok=True)
+            _claim(place, files, data, simulation, seed)
         opened.append(SimulatedCaptures(photos, data, simulation, seed, batch, place, with_sharp))
     return opened[0], opened[1]
 

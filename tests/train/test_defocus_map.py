@@ -137,7 +137,7 @@ def test_mistakes_are_one_line(photos, tmp_path, capsys, override, code, words):
 def test_a_dry_run_writes_no_run(photos, tmp_path, capsys):
     assert main([*_settings(photos, tmp_path / "run"), "--dry-run"]) == 0
     assert "parameters; 6 training and 2 held-out photos" in capsys.readouterr().out
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_presets_are_what_they_say():
