@@ -54,12 +54,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         image = torch.from_numpy(read(arguments.photo).pixels).permute(2, 0, 1)[None].contiguous()
     except (WeightsError, PhotoError) as error:
         print(f"evaluation/cost.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WeightsError) else 3
-    if arguments.size is not None:
-        image = mirrored(image, *arguments.size)
+        return 2 if isinstance(error, WeightsError) else 1
     settings = load_config(SamplerSettings, preset_file(arguments.preset))
-    pipeline(image[..., :64, :64].contiguous(), settings=settings)
-    seconds, blurred = profile(pipeline, image, settings)
+    try:
+        if arguments.size is not None:
+            image = mirrored(image, *arguments.size)
+        pipeline(image[..., :64, :64].contiguous(), settings=settings)
+        seconds, blurred = profile(pipeline, image, settings)
+    except (RuntimeError, MemoryError) as error:
+        size = "x".join(map(str, arguments.size or image.shape[:1:-1]))
+        reason = " ".join(str(error).split())
+        print(f"evaluation/cost.py: expected to restore {size} pixels, got: {reason}", file=sys.stderr)
+        return 1
     height, width = image.shape[-2:]
     print(f"| photo | blurred | preset | {' | '.join(COLUMNS)} | all, s |\n|---|---|---|{'---|' * (len(COLUMNS) + 1)}")
     cells = " | ".join(f"{seconds[column]:.1f}" for column in COLUMNS)

@@ -132,7 +132,7 @@ class BatchRun:
                 self._fail(job, f"{job.photo}: {error}, got too little memory", MEMORY)
             except FloatingPointError as error:
                 self._fail(job, f"{job.photo}: expected a finite result, but {error}", NOT_FINITE)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, ArithmeticError) as error:
                 kind = type(error).__name__
                 self._fail(job, f"{job.photo}: expected to restore it, got a {kind}: {error}", FAILED)
             else:

@@ -1,6 +1,7 @@
 """Values of options on the command lines of this folder, and a parser that reports errors in one line."""
 
 import argparse
+import math
 import re
 
 from samplers.exit_codes import USAGE
@@ -18,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
 def noise_std(text: str) -> float:
     """A share of full range, above 0 and below 1."""
-    value = float(text)
+    value = _number(float, text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a share of full range, above 0 and below 1, got {text}")
     return value
@@ -36,7 +37,7 @@ def value_range(text: str) -> object:
 
 def port(text: str) -> int:
     """The number of a port, from 1 to 65535."""
-    value = int(text)
+    value = _number(int, text)
     if not 0 < value < 65536:
         raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
     return value
@@ -44,7 +45,7 @@ def port(text: str) -> int:
 
 def radius(text: str) -> float:
     """A radius in pixels, above 0."""
-    value = float(text)
+    value = _number(float, text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a radius in pixels above 0, got {text}")
     return value
@@ -52,7 +53,7 @@ def radius(text: str) -> float:
 
 def share(text: str) -> float:
     """A share from 0 to 1."""
-    value = float(text)
+    value = _number(float, text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
     return value
@@ -68,7 +69,7 @@ def grid(text: str) -> tuple[int, int]:
 
 def samples(text: str) -> int:
     """A number of samples, from 2 to 1000."""
-    value = int(text)
+    value = _number(int, text)
     if not 2 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"expected a number of samples from 2 to 1000, got {text}")
     return value
@@ -76,7 +77,15 @@ def samples(text: str) -> int:
 
 def seed(text: str) -> int:
     """A number from 0 to 2^63 - 1."""
-    value = int(text)
+    value = _number(int, text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 2^63 - 1, got {text}")
     return value
+
+
+def _number(kind: type, text: str) -> float:
+    """The number, or NaN, which is in no interval, where it is none."""
+    try:
+        return kind(text)
+    except ValueError:
+        return math.nan

@@ -45,7 +45,7 @@ def load_config(schema: type[Schema], file: str | Path | None = None, overrides:
         raise ConfigError(_explain(error, schema, file)) from None
     except ConfigError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(str(error)) from None
 
 
