@@ -62,7 +62,7 @@ def test_a_photo_is_continued_by_its_mirror_image(soft):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["none.png"], 3, "none.png"),
+        (["none.png"], 1, "none.png"),
         (["none.png", "--weights", "nowhere"], 2, "nowhere"),
         (["none.png", "--size", "10"], 2, "expected a size in pixels as 1024x768, got 10"),
         (["none.png", "--threads", "0"], 2, "--threads: expected at least 1, got 0"),

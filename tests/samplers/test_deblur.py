@@ -166,7 +166,8 @@ def test_measured_psfs_reach_the_result(deblur, photo, tmp_path, out):
         return np.array(Image.open(out / "cat.png"), np.int16)
 
     round_one, measured = result(), result("--psf", tmp_path / "disk.npy")
-    assert np.abs(measured - round_one).max() <= 8
+    # The measurement smears the rim, which sharpening makes a little of.
+    assert np.abs(measured - round_one).max() <= 12 and np.abs(measured - round_one).mean() < 2
     lopsided = result("--psf", tmp_path / "grid.npy", "--psf-grid", "1x2")
     assert np.abs(lopsided - round_one)[:, 28:].max() > 24
 

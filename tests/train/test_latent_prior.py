@@ -126,8 +126,8 @@ def test_sharp_photos_are_those_that_captures_were_taken_of(photos, tmp_path, mo
     taken = []
     take = Simulator.__call__
 
-    def remembered(self, photo, generator):
-        taken.append(take(self, photo, generator))
+    def remembered(*arguments):
+        taken.append(take(*arguments))
         return taken[-1]
 
     monkeypatch.setattr(Simulator, "__call__", remembered)
