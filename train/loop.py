@@ -174,7 +174,7 @@ class TrainingLoop:
             if logs or saves:
                 # Before a checkpoint too, which carries the losses that are not logged yet.
                 mean = accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
-                state.add_losses(float(mean), len(losses))
+                state.add_losses(float(mean), len(losses) // optim.accumulate)
                 losses.clear()
                 if not math.isfinite(state.mean_loss + float(norm)):
                     raise ValueError(

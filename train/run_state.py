@@ -34,7 +34,7 @@ class RunState:
         return self._loss_sum / self._loss_count
 
     def add_losses(self, mean: float, count: int) -> None:
-        """Adds `count` losses of a given mean."""
+        """Adds the losses of `count` steps, by their mean."""
         self._loss_sum += mean * count
         self._loss_count += count
 

@@ -70,9 +70,10 @@ def test_accumulated_run_resumes_bitwise_and_equals_one_pass(whole, photos, tmp_
 
 def test_a_run_goes_on_with_another_number_of_passes_from_any_step(whole, photos, tmp_path):
     folder, resumed = tmp_path / "odd", tmp_path / "resumed"
-    assert score.main(settings(photos, folder, "run.save_every=3")) == 0
+    assert score.main(settings(photos, folder, "run.keep=9")) == 0
     rewind(folder, resumed, 3)
-    assert score.main(settings(photos, resumed, "run.save_every=3", "optim.accumulate=2")) == 0
+    assert checkpoint(resumed, 3).is_dir()
+    assert score.main(settings(photos, resumed, "run.keep=9", "optim.accumulate=2")) == 0
     assert_close_run(resumed, whole)
 
 
