@@ -54,9 +54,12 @@ class Record:
             if action.dest in _WITHOUT_EFFECT or value == action.default or value is None:
                 continue
             option = action.option_strings[-1]
-            text, digest = ("", None) if action.nargs == 0 else _spelled(value)
+            if action.nargs == 0:
+                words.append(option)
+                continue
+            text, digest = _spelled(value)
             # In one word where it would be taken for an option.
-            words += [f"{option}={text}"] if text.startswith("-") else [option, text] if action.nargs != 0 else [option]
+            words += [f"{option}={text}"] if text.startswith("-") else [option, text]
             files |= {option: digest} if digest else {}
         if getattr(arguments, "method", None) in ("score", "swin-diff"):
             files["--weights"] = _folder_digest(getattr(arguments, "weights", None) or DEFAULT_WEIGHTS)
