@@ -10,7 +10,9 @@
 
 Estimators do what the pipeline does with a lens that is unknown: a second estimate where the first one shows another
 PSF than was assumed. With `-once` after its name an estimator keeps to the first, by a typical lens. Those that need
-a network take it from the folder of weights, of which `defocus_map/` is enough.
+a network take it from the folder of weights, of which `defocus_map/` is enough. Figures are of the estimates
+themselves; `acted_upon` is the first of them for what a restorer makes of an estimate, who leaves alone what is
+unknown or all but sharp.
 Results are DIR/defocus_maps.json and DIR/defocus_maps.md; the table is printed.
 """
 
@@ -22,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROTOCOLS = ("simulated", "pixel4_dp", "cuhk")
-SCHEMA = 1
+SCHEMA = 2
 ONCE = "-once"
 
 
@@ -81,7 +83,10 @@ def table(results: dict) -> str:
 
 
 def _methods(arguments: argparse.Namespace) -> dict:
-    """Estimators by name: from a capture in [0, 1], (1, 3, H, W), to radius and confidence, (1, 1, H, W)."""
+    """Estimators by name: from a capture in [0, 1], (1, 3, H, W), to radius and confidence, (1, 1, H, W).
+
+    With each comes what a restorer makes of the two.
+    """
     from samplers.map_estimators import MAP_ESTIMATORS
     from samplers.weights import load_defocus_map
 
@@ -99,8 +104,8 @@ def _estimator(name: str, network):  # noqa: ANN001, ANN202 - imported late
     # Made in either case: it refuses what cannot be before anything is measured.
     once = map_estimator(name.removesuffix(ONCE), network)
     if name.endswith(ONCE):
-        return lambda y: once(y, None)
-    return lambda y: estimate_map(y, estimate_noise_std(y), name, network, UNKNOWN)
+        return once.estimate, once.acted_upon
+    return lambda y: estimate_map(y, estimate_noise_std(y), name, network, UNKNOWN, plain=True), once.acted_upon
 
 
 def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
@@ -116,11 +121,12 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
     count = 24 if arguments.count is None and arguments.protocol == "simulated" else arguments.count
     rows = []
     for case in protocol.cases(arguments.folder, count, arguments.stride):
-        for name, estimate in methods.items():
+        for name, (estimate, acted_upon) in methods.items():
             start = time.perf_counter()
-            radius, confidence = estimate(case.y)
+            estimated = estimate(case.y)
             seconds = time.perf_counter() - start
-            figures = case.figures(radius, confidence)
+            figures = case.figures(*estimated)
+            figures["acted_upon"] = case.figures(*acted_upon(*estimated))[protocol.figure]
             rows.append({"group": case.group, "name": case.name, "method": name, **figures, "seconds": seconds})
         print(f"{case.group}/{case.name}", file=sys.stderr)
     if not rows:

@@ -1,13 +1,12 @@
 """How a defocus map is estimated where none is given: the choices of the pipeline."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from optics import TYPICAL, Lens, UnknownLens
-from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator
+from optics.defocus_map import EdgeEstimator, EvidenceEstimator, FusedEstimator, LearnedEstimator, MapEstimator
 from optics.lens_choice import choose_softness
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def best_estimator(network: "DefocusMapNetwork | None") -> str:
 
 def map_estimator(
     name: str | None, network: "DefocusMapNetwork | None", lens: Lens = TYPICAL, tile: int = 1024
-) -> Callable[[Tensor, float | None], tuple[Tensor, Tensor]]:
+) -> MapEstimator:
     """An estimator of defocus maps.
 
     Args:
@@ -34,10 +33,6 @@ def map_estimator(
         network: The network of the first two; None if there is none.
         lens: What the evidence and, but for measured PSFs, the edges suppose of the blur.
         tile: Side of the network's tiles in pixels.
-
-    Returns:
-        Maps a capture in [0, 1], (1, C, H, W), and its noise or None to radius in pixels and confidence in [0, 1], both
-        (1, 1, H, W).
 
     Raises:
         ValueError: If the name is unknown, or needs a network and there is none.
@@ -58,7 +53,7 @@ def map_estimator(
 
 def estimate_map(
     image: Tensor, noise_std: float, name: str | None, network: "DefocusMapNetwork | None", lens: Lens | UnknownLens,
-    tile: int = 1024,
+    tile: int = 1024, plain: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Estimates a defocus map; where the first one shows that the PSF is another than was assumed, once more.
 
@@ -69,15 +64,19 @@ def estimate_map(
         network: See there.
         lens: What is known of the lens.
         tile: See there.
+        plain: Whether the map is the estimate itself rather than what a restorer acts upon, see `MapEstimator`.
 
     Returns:
         Radius in pixels and confidence in [0, 1], both (1, 1, H, W).
     """
     assumed = lens if isinstance(lens, Lens) else lens.assumed
-    radius_map, confidence = map_estimator(name, network, assumed, tile)(image, noise_std)
-    if isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None or name == "learned":
-        return radius_map, confidence
-    softness = choose_softness(image, radius_map.to(image), noise_std)
-    if softness == assumed.softness:
-        return radius_map, confidence
-    return map_estimator(name, network, replace(assumed, softness=softness), tile)(image, noise_std)
+    estimator = map_estimator(name, network, assumed, tile)
+    estimate = estimator.estimate(image, noise_std)
+    radius_map, confidence = estimator.acted_upon(*estimate)
+    if not (isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None or name == "learned"):
+        softness = choose_softness(image, radius_map.to(image), noise_std)
+        if softness != assumed.softness:
+            estimator = map_estimator(name, network, replace(assumed, softness=softness), tile)
+            estimate = estimator.estimate(image, noise_std)
+            radius_map, confidence = estimator.acted_upon(*estimate)
+    return estimate if plain else (radius_map, confidence)

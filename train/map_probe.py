@@ -37,7 +37,7 @@ class MapProbe:
         """
         errors, right, believed = [], [], []
         for y, truth in zip(self.y, self.radius_map, strict=True):
-            radius, confidence = LearnedEstimator(network)(y[None])
+            radius, confidence = LearnedEstimator(network).estimate(y[None])
             error = (radius - truth).abs()
             errors.append(error.mean())
             right.append((error <= (0.2 * truth).clamp(min=0.5)).float().mean())
@@ -53,7 +53,7 @@ class MapProbe:
         """One picture, 8-bit: a row each of capture, true map, estimated map and confidence; (count S, 4 S, 3)."""
         rows = []
         for y, truth in list(zip(self.y, self.radius_map, strict=True))[:count]:
-            radius, confidence = LearnedEstimator(network)(y[None])
+            radius, confidence = LearnedEstimator(network).estimate(y[None])
             maps = [map_picture(values[0].cpu().numpy(), self.largest) for values in (truth, radius[0])]
             seen = [(255 * values.permute(1, 2, 0)).round().byte().cpu().numpy() for values in (y, confidence[0])]
             rows.append(np.concatenate([seen[0], *maps, seen[1].repeat(3, 2)], axis=1))

@@ -21,6 +21,7 @@ References:
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,8 +29,9 @@ from torch.nn import functional as F
 
 from optics.conjugate_gradient import conjugate_gradient
 from optics.defocus_map.edge_profiles import EdgeProfiles, Edges, find_edges
+from optics.defocus_map.estimator import MapEstimator
 from optics.defocus_map.guided_filter import guided_filter
-from optics.defocus_map.posterior import check_capture, enlarge, leave_sharp_alone
+from optics.defocus_map.posterior import check_capture, enlarge
 from optics.defocus_map.spectra import luma
 from optics.noise import estimate_noise_std
 from optics.psf import psf_reach
@@ -37,7 +39,6 @@ from optics.psf import psf_reach
 __all__ = ["EdgeEstimator"]
 
 _CELL = 4  # pixels
-_UNKNOWN = 0.25  # confidence below which a radius is not acted upon
 _EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
 _WEAKEST_LINK = 0.1
 _ROUNDS = 4  # of hearing the edges again
@@ -45,7 +46,7 @@ _CG_ITERATIONS, _CG_TOLERANCE = 400, 1e-4
 
 
 @dataclass(frozen=True)
-class EdgeEstimator:
+class EdgeEstimator(MapEstimator):
     """Estimates blur radius and confidence for every pixel of a capture from its edges.
 
     The settings were chosen by hand on simulated captures of 3 photos of BSDS500's training split, under the
@@ -84,6 +85,8 @@ class EdgeEstimator:
     reach: float = 40.0
     caution: float = 0.25
 
+    least_confidence: ClassVar[float] = 0.25
+
     def __post_init__(self) -> None:
         if not self.largest_radius > 1:
             raise ValueError(f"largest_radius must be above 1 px, got {self.largest_radius}")
@@ -94,7 +97,7 @@ class EdgeEstimator:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
+    def estimate(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
         """Estimates the defocus map of a capture.
 
         Args:
@@ -102,8 +105,7 @@ class EdgeEstimator:
             noise_std: Noise of a channel in [0, 1] units; measured by `estimate_noise_std` if not given.
 
         Returns:
-            Blur radius in pixels of y, 0 where it is below about 1 px or unknown, and how much it rests on
-            edges nearby, in [0, 1]; both (1, 1, H, W), float32.
+            Blur radius in pixels of y and how much it rests on edges nearby, in [0, 1]; both (1, 1, H, W), float32.
 
         Raises:
             ValueError: If y has another shape or is not finite.
@@ -117,7 +119,7 @@ class EdgeEstimator:
         cells = (edges.row // _CELL) * guide.shape[-1] + edges.column // _CELL
         radius, confidence = (enlarge(map_, y.shape[-2:], _CELL) for map_ in self._spread(guide, cells, radius, weight))
         radius = guided_filter(brightness, radius, _CELL, _EDGE_VARIANCE).clamp(0, self.largest_radius)
-        return leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence
+        return radius, confidence
 
     def measure(self, brightness: Tensor, noise_std: float) -> tuple[Edges, Tensor, Tensor]:
         """Finds edges and what they say.

@@ -10,18 +10,19 @@ and a quantile of the posterior below its median as the estimate.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optics.defocus_map.estimator import MapEstimator
 from optics.defocus_map.guided_filter import box_mean, guided_filter
 from optics.defocus_map.posterior import (
     bin_edges,
     candidate_radii,
     check_capture,
     enlarge,
-    leave_sharp_alone,
     quantile_radius,
 )  # fmt: skip
 from optics.defocus_map.spectra import local_log_likelihood, luma
@@ -37,12 +38,11 @@ _CELL = 8  # pixels
 _NEAR = 2  # cells; the guided filter's windows, which follow the photo's edges
 _WIDE = 8  # cells
 _WIDE_WINDOW = 64  # pixels
-_UNKNOWN = 0.4  # confidence below which a radius is not acted upon
 _EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
 
 
 @dataclass(frozen=True)
-class EvidenceEstimator:
+class EvidenceEstimator(MapEstimator):
     """Estimates blur radius and confidence for every pixel of a capture.
 
     Attributes:
@@ -72,6 +72,8 @@ class EvidenceEstimator:
     prior_slope: float = 0.3
     quantile: float = 0.37
 
+    least_confidence: ClassVar[float] = 0.4
+
     def __post_init__(self) -> None:
         if not 1 < self.largest_radius <= LARGEST_RADIUS:
             # The windows hold too few periods of what a wider PSF lets through; shrink such a photo first.
@@ -90,7 +92,7 @@ class EvidenceEstimator:
         return candidate_radii(self.largest_radius)
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
+    def estimate(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
         """Estimates the defocus map of a capture.
 
         Args:
@@ -98,16 +100,15 @@ class EvidenceEstimator:
             noise_std: Noise of a channel in [0, 1] units; measured by `estimate_noise_std` if not given.
 
         Returns:
-            Blur radius in pixels of y, 0 where it is below about 1 px or unknown, and the confidence that it
-            is right to a pixel or 15 %, in [0, 1]; both (1, 1, H, W), float32.
+            Blur radius in pixels of y and the confidence that it is right to a pixel or 15 %, in [0, 1]; both
+            (1, 1, H, W), float32.
 
         Raises:
             ValueError: If y has another shape or is not finite.
         """
         radius, confidence = self._read(self.evidence(y, noise_std))
         radius, confidence = (enlarge(cells, y.shape[-2:], _CELL) for cells in (radius, confidence))
-        radius = guided_filter(luma(y.float()), radius, _CELL // 2, _EDGE_VARIANCE)
-        return leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence
+        return guided_filter(luma(y.float()), radius, _CELL // 2, _EDGE_VARIANCE).clamp(min=0), confidence
 
     @torch.no_grad()
     def evidence(self, y: Tensor, noise_std: float | None = None) -> Tensor:

@@ -14,12 +14,13 @@ that only a wrong model finds.
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optics.defocus_map.estimator import MapEstimator
 from optics.defocus_map.evidence import LARGEST_RADIUS, EvidenceEstimator
 from optics.defocus_map.guided_filter import guided_filter
 from optics.defocus_map.posterior import (
@@ -27,7 +28,6 @@ from optics.defocus_map.posterior import (
     candidate_radii,
     check_capture,
     enlarge,
-    leave_sharp_alone,
     mass_between,
     quantile_radius,
     rebin,
@@ -42,12 +42,12 @@ __all__ = ["FusedEstimator", "LearnedEstimator", "read_posterior"]
 _CELL = 4  # pixels, as of the network
 _NEAR = 4  # pixels; the guided filter's windows
 _EDGE_VARIANCE = 0.01  # of brightness in [0, 1], beyond which neighbours are separate things
+_LEAST_CONFIDENCE = 0.2  # below which a radius is not acted upon; a flat picture has 0.15
 _DOUBT = 1e-3  # probability of a pixel of radius that no scale denies to the other
-_UNKNOWN = 0.2  # confidence below which a radius is not acted upon; a flat picture has 0.15
 
 
 @dataclass(frozen=True)
-class LearnedEstimator:
+class LearnedEstimator(MapEstimator):
     """Estimates blur radius and confidence for every pixel of a capture by a network alone.
 
     Attributes:
@@ -62,6 +62,8 @@ class LearnedEstimator:
     quantile: float = 0.42
     tile: int = 1024
 
+    least_confidence: ClassVar[float] = _LEAST_CONFIDENCE
+
     def __post_init__(self) -> None:
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
@@ -74,7 +76,7 @@ class LearnedEstimator:
         return candidate_radii(min(self.scales[-1] * self.network.radii[-1], LARGEST_RADIUS))
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
+    def estimate(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
         """Estimates the defocus map of a capture.
 
         Args:
@@ -82,8 +84,8 @@ class LearnedEstimator:
             noise_std: Part of the contract of estimators; the network sees the noise itself.
 
         Returns:
-            Blur radius in pixels of y, 0 where it is below about 1 px or unknown, and the probability that it is
-            right to half a pixel or 20 %; both (1, 1, H, W), float32.
+            Blur radius in pixels of y and the probability that it is right to half a pixel or 20 %; both (1, 1, H, W),
+            float32.
 
         Raises:
             ValueError: If y has another shape or is not finite.
@@ -124,7 +126,7 @@ class LearnedEstimator:
 
 
 @dataclass(frozen=True)
-class FusedEstimator:
+class FusedEstimator(MapEstimator):
     """Estimates blur radius and confidence from a network and the evidence of local spectra together.
 
     Attributes:
@@ -141,6 +143,8 @@ class FusedEstimator:
     evidence_weight: float = 0.1
     quantile: float = 0.38
 
+    least_confidence: ClassVar[float] = _LEAST_CONFIDENCE
+
     def __post_init__(self) -> None:
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile must be between 0 and 1, got {self.quantile}")
@@ -151,7 +155,7 @@ class FusedEstimator:
             )
 
     @torch.no_grad()
-    def __call__(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
+    def estimate(self, y: Tensor, noise_std: float | None = None) -> tuple[Tensor, Tensor]:
         """Estimates the defocus map of a capture.
 
         Args:
@@ -197,4 +201,4 @@ def read_posterior(
     confidence = mass_between(probability, edges, radius - tolerance, radius + tolerance).clamp(0, 1)
     radius, confidence = (enlarge(cells, y.shape[-2:], _CELL) for cells in (radius, confidence))
     radius = guided_filter(luma(y.float()), radius, _NEAR, _EDGE_VARIANCE).clamp(min=0)
-    return leave_sharp_alone(radius) * (confidence >= _UNKNOWN), confidence
+    return radius, confidence

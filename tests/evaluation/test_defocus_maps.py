@@ -74,9 +74,12 @@ def test_simulated_captures_are_measured_against_their_own_maps(photos, network,
     assert [row["group"] for row in results["rows"][::4]] == ["ramp", "step", "constant", "mismatched"]
     assert {row["method"] for row in results["rows"]} == {"fused", "learned", "evidence", "edges"}
     assert results["weights_sha256"].keys() == {"defocus_map/diffusion_pytorch_model.safetensors"}
-    # A network that knows nothing leaves everything alone: the error is the mean of the true radii.
-    untold = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "learned"}
-    assert untold["ramp"] == pytest.approx(3, abs=1e-4) and untold["constant"] == pytest.approx(3)
+    # A network that knows nothing gives one radius, which nobody acts upon: the error is then the mean of the radii.
+    untold = {row["group"]: row for row in results["rows"] if row["method"] == "learned"}
+    assert untold["ramp"]["acted_upon"] == pytest.approx(3, abs=1e-4)
+    assert untold["constant"]["acted_upon"] == pytest.approx(3)
+    guess = 3 + untold["constant"]["bias_px"]
+    assert 2 < guess < 3 and untold["ramp"]["error_px"] == pytest.approx((guess**2 + (6 - guess) ** 2) / 12, abs=1e-3)
     told = {row["group"]: row["error_px"] for row in results["rows"] if row["method"] == "evidence"}
     assert told["constant"] < 0.6
     printed = capsys.readouterr().out
@@ -89,10 +92,16 @@ def test_estimators_are_measured_as_the_pipeline_uses_them(photos, tmp_path):
     rows = json.loads((tmp_path / "out" / "defocus_maps.json").read_text())["rows"]
     got = {row["method"]: row["error_px"] for row in rows if row["group"] == "constant"}
     case = next(case for case in PROTOCOLS["simulated"].cases(photos, 1, 1) if case.group == "constant")
-    found = estimate_map(case.y, estimate_noise_std(case.y), "evidence", None, UNKNOWN)
-    once = EvidenceEstimator(softness=TYPICAL.softness)(case.y)
+    acted_upon = {row["method"]: row["acted_upon"] for row in rows if row["group"] == "constant"}
+    noise_std, once = estimate_noise_std(case.y), EvidenceEstimator(softness=TYPICAL.softness)
+    found = estimate_map(case.y, noise_std, "evidence", None, UNKNOWN, plain=True)
     assert got == {
-        name: case.figures(*maps)["error_px"] for name, maps in (("evidence", found), ("evidence-once", once))
+        name: case.figures(*maps)["error_px"]
+        for name, maps in (("evidence", found), ("evidence-once", once.estimate(case.y)))
+    }
+    found = estimate_map(case.y, noise_std, "evidence", None, UNKNOWN)
+    assert acted_upon == {
+        name: case.figures(*maps)["error_px"] for name, maps in (("evidence", found), ("evidence-once", once(case.y)))
     }
     # Disks in noise that is seen: the PSF is found, and the second estimate is the better one.
     assert got["evidence"] < got["evidence-once"]

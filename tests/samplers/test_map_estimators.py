@@ -104,6 +104,24 @@ def test_the_map_is_estimated_again_by_the_lens_that_was_found(network, capture,
         assert all(map(torch.equal, known, map_estimator("evidence", None)(capture, 0.01)))
 
 
+@pytest.mark.parametrize("name", MAP_ESTIMATORS)
+def test_what_is_unknown_or_all_but_sharp_is_estimated_but_not_acted_upon(network, capture, name):
+    estimator = map_estimator(name, network)
+    least = {"fused": 0.2, "learned": 0.2, "evidence": 0.4, "edges": 0.25}[name]
+    capture = torch.cat([capture, torch.full_like(capture, 0.5)], 3)  # half of it flat
+    radius, confidence = estimator.estimate(capture, 0.01)
+    acted, believed = estimator(capture, 0.01)
+    assert torch.equal(believed, confidence) and radius.min() >= 0
+    # 0 up to 0.8 px, from there three times as fast as the estimate until it has caught up with it at 1.2 px.
+    expected = np.interp(radius, [0, 0.8, 1.2, 99], [0, 0, 1.2, 99]) * (confidence >= least).numpy()
+    np.testing.assert_allclose(acted, expected, atol=1e-5)
+    assert ((acted == 0) & (radius > 0)).any()
+    plain = estimate_map(capture, 0.01, name, network, TYPICAL, plain=True)
+    given = map_estimator(name, network, TYPICAL)
+    assert all(map(torch.equal, plain, given.estimate(capture, 0.01)))
+    assert all(map(torch.equal, estimate_map(capture, 0.01, name, network, TYPICAL), given(capture, 0.01)))
+
+
 def test_an_estimator_that_is_not_there_is_named(saved_pipeline, capture):
     pipeline = DefocusDeblurPipeline.from_pretrained(saved_pipeline)
     with pytest.raises(ValueError, match="learned expects a pipeline with a defocus_map"):
