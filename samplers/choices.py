@@ -35,6 +35,7 @@ _CORRECTING = ("corrector", (True,))
 _PROXIMAL = ("guidance", ("proximal",))
 USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "guidance": (_STEPPING,),
+    "sigma_per_pixel": (_STEPPING,),
     "restarts": (_STEPPING,),
     "stop_change": (_STEPPING,),
     "predictor": (_PREDICTING,),
@@ -113,6 +114,8 @@ def _check_values(settings: "SamplerSettings") -> None:
     for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
         require(getattr(settings, key) >= 1, key, "at least 1")
     require(settings.strength is None or settings.strength > 0, "strength", "null or positive")
+    per_pixel = settings.sigma_per_pixel
+    require(per_pixel is None or per_pixel >= 0, "sigma_per_pixel", "null or not negative")
     for key in (
         "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
     ):  # fmt: skip

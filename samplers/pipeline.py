@@ -197,6 +197,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         if isinstance(lens, UnknownLens):
             lens = lens.found(image, radius_map.to(image), noise_std)
         settings.check(self.sde, lens.light)
+        settings = settings.for_blur(radius_map, self.sde, known_noise)
         operator = lens.operator(radius_map)
         y = 2 * image - 1
         prior = guide.prior(y, generator)

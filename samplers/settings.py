@@ -6,6 +6,8 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from diffusion import SDE, VESDE, Denoiser
@@ -41,6 +43,7 @@ from samplers.reverse_process import Sampler
 __all__ = ["PREDICTORS", "PRESETS", "SamplerSettings", "preset_file"]
 
 _TEMPERATURE = 0.85  # of the sampler alone
+_WIDE = 0.9  # quantile of the radii
 
 
 def preset_file(name: str) -> Path:
@@ -59,7 +62,9 @@ class SamplerSettings:
         guidance: How the capture is met: `proximal`, `pigdm`, `moment-matching`, `dps`, `range-null`, or `none` for the
             prior alone (SDEdit). `daps` and `red-diff` meet it themselves.
         steps: Noise levels of the grid; each costs one network evaluation, each correction another; see `evaluations`.
-        sigma_start: Noise added to the capture at the start.
+        sigma_start: Noise added to the capture at the start, at least.
+        sigma_per_pixel: Noise added there for each pixel of wide blur, see `for_blur`; 0 for `sigma_start` whatever the
+            blur. null for 0.05, or 0.08 for a sample.
         sigma_end: Last noise level.
         grid: `karras`, `log-snr` or `time` (equidistant in the SDE's time).
         rho: Shape of the grid, see `karras_grid`.
@@ -113,6 +118,7 @@ class SamplerSettings:
     guidance: str = "proximal"
     steps: int = 8
     sigma_start: float = 0.3
+    sigma_per_pixel: float | None = None
     sigma_end: float = 0.01
     grid: str = "karras"
     rho: float = 1.0
@@ -254,9 +260,40 @@ class SamplerSettings:
         """
         return replace(self, temperature=1.0) if self.temperature is None else self
 
+    def for_blur(self, radius_map: Tensor, sde: SDE, sigma_max: float | None = None) -> "SamplerSettings":
+        """These settings for one capture: the wider its blur, the more noise at the start.
+
+        Noise has to hide what the start does not know, and wide blur took more. What counts is the radius that nine in
+        ten blurred pixels do not exceed. The start stays where corrections alone, whose levels have names of their own,
+        do the work, or the capture does not guide.
+
+        Args:
+            radius_map: Blur radii in pixels, any shape; below a pixel there is no blur.
+            sde: As of `check`, like `sigma_max`; the start is within what both know.
+            sigma_max: See there.
+        """
+        blurred = radius_map[radius_map >= 1]
+        others = "none" in (self.predictor, self.guidance) or self.solver in ("daps", "red-diff")
+        if others or not len(blurred):
+            return self
+        reached = float(sde.sigma_ve(torch.tensor(1.0, dtype=torch.float64)))
+        wide = self.noise_per_pixel * float(np.quantile(blurred.cpu().numpy(), _WIDE))
+        start = min(wide, reached, reached if sigma_max is None else sigma_max)
+        return replace(self, sigma_start=max(self.sigma_start, start))
+
+    @property
+    def noise_per_pixel(self) -> float:
+        """Noise at the start for each pixel of wide blur: less keeps a mean to its aim, a sample needs textures."""
+        if self.sigma_per_pixel is not None:
+            return self.sigma_per_pixel
+        return 0.08 if self.output == "sample" else 0.05
+
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one restoration, corrections included, unless it stops early."""
+        """Network evaluations of one restoration, corrections included, at most: it may stop early.
+
+        Where wide blur raises the start, fewer levels may be low enough for corrections.
+        """
         return self.averaged_runs * self.sampler().evaluations
 
     @property

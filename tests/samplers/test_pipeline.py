@@ -60,6 +60,13 @@ def test_pixels_without_blur_stay_as_taken(pipeline, photo):
     assert not torch.equal(result.image[..., 20:], photo[..., 20:])
 
 
+def test_the_start_has_the_noise_that_the_blur_asks_for(pipeline, photo):
+    steps, settings = [], SamplerSettings(**FEW)
+    for radius in (4.0, 12.0):
+        pipeline(photo, radius_map=torch.full((1, 1, 24, 33), radius), settings=settings, callback=steps.append)
+    assert [step.sigma for step in steps if step.index == 1] == pytest.approx([0.3, 0.6])
+
+
 def test_what_is_far_from_blur_is_not_shown_to_the_network_and_the_result_the_same(pipeline, monkeypatch):
     photo = torch.rand(1, 3, 64, 400, generator=torch.Generator().manual_seed(2))
     radius_map = torch.zeros(1, 1, 64, 400)

@@ -145,3 +145,29 @@ def test_every_setting_is_documented():
     documented = SamplerSettings.__doc__
     for field in dataclasses.fields(SamplerSettings):
         assert f"    {field.name}: " in documented, field.name
+
+
+def test_the_wider_the_blur_the_more_noise_at_the_start():
+    settings = SamplerSettings(sigma_start=0.2, sigma_per_pixel=0.1)
+    # Of the 100 blurred pixels 90 have at most 8 px; what is sharp does not count.
+    radii = torch.cat([torch.zeros(1000), torch.full((50,), 2.0), torch.full((41,), 8.0), torch.full((9,), 16.0)])
+    radii = radii.reshape(1, 1, 11, 100)
+    wide = settings.for_blur(radii, VESDE(), 3.0)
+    assert wide.sigma_start == pytest.approx(0.8)
+    assert dataclasses.replace(wide, sigma_start=0.2) == settings
+    # No less than is asked for, no more than the network or the SDE knows.
+    assert settings.for_blur(radii / 8, VESDE(), 3.0) == settings
+    assert settings.for_blur(radii, VESDE(), 0.5).sigma_start == 0.5
+    for sde, sigma_max in ((VESDE(sigma_max=0.6), 3.0), (VESDE(sigma_max=0.6), None)):
+        known = settings.for_blur(radii, sde, sigma_max)
+        assert known.sigma_start == pytest.approx(0.6)
+        known.check(sde, sigma_max=sigma_max)
+    for unchanged in (
+        dataclasses.replace(settings, sigma_per_pixel=0.0), dataclasses.replace(settings, guidance="none"),
+        dataclasses.replace(settings, predictor="none", corrector_below=0.2), SamplerSettings(solver="red-diff"),
+    ):  # fmt: skip
+        assert unchanged.for_blur(radii, VESDE(), 3.0) == unchanged
+    assert settings.for_blur(torch.zeros(1, 1, 5, 5), VESDE()) == settings
+    # Textures, which samples are for, need more of it.
+    for output, start in (("mean", 0.4), ("sample", 0.64)):
+        assert SamplerSettings(output=output).for_blur(radii, VESDE()).sigma_start == pytest.approx(start)
