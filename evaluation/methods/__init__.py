@@ -104,6 +104,7 @@ METHODS: dict[str, Maker] = {
     "score-no-corrector": _lazy("ours", "score", overrides=("corrector=false",)),
     "score-fast-alone": _lazy("ours", "score", preset="fast", overrides=_ALONE),
     "score-fast-sample": _lazy("ours", "score", preset="fast", overrides=("output=sample",)),
+    "score-balanced-sample": _lazy("ours", "score", preset="balanced", overrides=("output=sample",)),
     "score-balanced-alone": _lazy("ours", "score", preset="balanced", overrides=_ALONE),
 }
 """Makers of all methods; `score` follows the benchmark's own settings of the sampler, `alone` has no latent prior,
