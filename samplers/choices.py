@@ -109,13 +109,12 @@ def _check_values(settings: "SamplerSettings") -> None:
     require(settings.temperature is None or 0 <= settings.temperature <= 1, "temperature", "null or in [0, 1]")
     require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
     require(0 <= settings.eta <= 1, "eta", "in [0, 1]")
-    for key in ("corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade"):
+    nonnegative = "sigma_per_pixel", "corrector_below", "model_error", "restarts", "churn", "stop_change"
+    for key in (*nonnegative, "latent_prior_fade"):
         require(getattr(settings, key) >= 0, key, "non-negative")
     for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
         require(getattr(settings, key) >= 1, key, "at least 1")
     require(settings.strength is None or settings.strength > 0, "strength", "null or positive")
-    per_pixel = settings.sigma_per_pixel
-    require(per_pixel is None or per_pixel >= 0, "sigma_per_pixel", "null or not negative")
     for key in (
         "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
     ):  # fmt: skip

@@ -64,7 +64,7 @@ class SamplerSettings:
         steps: Noise levels of the grid; each costs one network evaluation, each correction another; see `evaluations`.
         sigma_start: Noise added to the capture at the start, at least.
         sigma_per_pixel: Noise added there for each pixel of wide blur, see `for_blur`; 0 for `sigma_start` whatever the
-            blur. null for 0.05, or 0.08 for a sample.
+            blur.
         sigma_end: Last noise level.
         grid: `karras`, `log-snr` or `time` (equidistant in the SDE's time).
         rho: Shape of the grid, see `karras_grid`.
@@ -118,7 +118,7 @@ class SamplerSettings:
     guidance: str = "proximal"
     steps: int = 8
     sigma_start: float = 0.3
-    sigma_per_pixel: float | None = None
+    sigma_per_pixel: float = 0.05
     sigma_end: float = 0.01
     grid: str = "karras"
     rho: float = 1.0
@@ -277,16 +277,9 @@ class SamplerSettings:
         if others or not len(blurred):
             return self
         reached = float(sde.sigma_ve(torch.tensor(1.0, dtype=torch.float64)))
-        wide = self.noise_per_pixel * float(np.quantile(blurred.cpu().numpy(), _WIDE))
+        wide = self.sigma_per_pixel * float(np.quantile(blurred.cpu().numpy(), _WIDE))
         start = min(wide, reached, reached if sigma_max is None else sigma_max)
         return replace(self, sigma_start=max(self.sigma_start, start))
-
-    @property
-    def noise_per_pixel(self) -> float:
-        """Noise at the start for each pixel of wide blur: less keeps a mean to its aim, a sample needs textures."""
-        if self.sigma_per_pixel is not None:
-            return self.sigma_per_pixel
-        return 0.08 if self.output == "sample" else 0.05
 
     @property
     def evaluations(self) -> int:

@@ -168,6 +168,5 @@ def test_the_wider_the_blur_the_more_noise_at_the_start():
     ):  # fmt: skip
         assert unchanged.for_blur(radii, VESDE(), 3.0) == unchanged
     assert settings.for_blur(torch.zeros(1, 1, 5, 5), VESDE()) == settings
-    # Textures, which samples are for, need more of it.
-    for output, start in (("mean", 0.4), ("sample", 0.64)):
-        assert SamplerSettings(output=output).for_blur(radii, VESDE()).sigma_start == pytest.approx(start)
+    with pytest.raises(ValueError, match="sigma_per_pixel must be non-negative, got -0.1"):
+        SamplerSettings(sigma_per_pixel=-0.1)
