@@ -277,7 +277,7 @@ class SamplerSettings:
         if others or not len(blurred):
             return self
         reached = float(sde.sigma_ve(torch.tensor(1.0, dtype=torch.float64)))
-        wide = self.sigma_per_pixel * float(np.quantile(blurred.cpu().numpy(), _WIDE))
+        wide = self.sigma_per_pixel * float(np.quantile(blurred.float().cpu().numpy(), _WIDE))
         start = min(wide, reached, reached if sigma_max is None else sigma_max)
         return replace(self, sigma_start=max(self.sigma_start, start))
 
