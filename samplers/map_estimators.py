@@ -72,11 +72,10 @@ def estimate_map(
     assumed = lens if isinstance(lens, Lens) else lens.assumed
     estimator = map_estimator(name, network, assumed, tile)
     estimate = estimator.estimate(image, noise_std)
-    radius_map, confidence = estimator.acted_upon(*estimate)
     if not (isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None or name == "learned"):
+        radius_map, _ = estimator.acted_upon(*estimate)
         softness = choose_softness(image, radius_map.to(image), noise_std)
         if softness != assumed.softness:
             estimator = map_estimator(name, network, replace(assumed, softness=softness), tile)
             estimate = estimator.estimate(image, noise_std)
-            radius_map, confidence = estimator.acted_upon(*estimate)
-    return estimate if plain else (radius_map, confidence)
+    return estimate if plain else estimator.acted_upon(*estimate)
