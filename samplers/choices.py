@@ -35,7 +35,7 @@ _CORRECTING = ("corrector", (True,))
 _PROXIMAL = ("guidance", ("proximal",))
 USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "guidance": (_STEPPING,),
-    "sigma_per_pixel": (_STEPPING,),
+    "sigma_per_pixel": (_STEPPING, ("output", ("mean",))),
     "restarts": (_STEPPING,),
     "stop_change": (_STEPPING,),
     "predictor": (_PREDICTING,),

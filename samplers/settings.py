@@ -64,7 +64,7 @@ class SamplerSettings:
         steps: Noise levels of the grid; each costs one network evaluation, each correction another; see `evaluations`.
         sigma_start: Noise added to the capture at the start, at least.
         sigma_per_pixel: Noise added there for each pixel of wide blur, see `for_blur`; 0 for `sigma_start` whatever the
-            blur.
+            blur. Unused by `output=sample`: one draw has no mean to take away what more noise puts in.
         sigma_end: Last noise level.
         grid: `karras`, `log-snr` or `time` (equidistant in the SDE's time).
         rho: Shape of the grid, see `karras_grid`.
@@ -264,8 +264,8 @@ class SamplerSettings:
         """These settings for one capture: the wider its blur, the more noise at the start.
 
         Noise has to hide what the start does not know, and wide blur took more. What counts is the radius that nine in
-        ten blurred pixels do not exceed. The start stays where corrections alone, whose levels have names of their own,
-        do the work, or the capture does not guide.
+        ten blurred pixels do not exceed. The start stays for a sample, where corrections alone, whose levels have names
+        of their own, do the work, and where the capture does not guide.
 
         Args:
             radius_map: Blur radii in pixels, any shape; below a pixel there is no blur.
@@ -273,8 +273,8 @@ class SamplerSettings:
             sigma_max: See there.
         """
         blurred = radius_map[radius_map >= 1]
-        others = "none" in (self.predictor, self.guidance) or self.solver in ("daps", "red-diff")
-        if others or not len(blurred):
+        others = self.output == "sample" or self.solver in ("daps", "red-diff")
+        if others or "none" in (self.predictor, self.guidance) or not len(blurred):
             return self
         reached = float(sde.sigma_ve(torch.tensor(1.0, dtype=torch.float64)))
         wide = self.sigma_per_pixel * float(np.quantile(blurred.float().cpu().numpy(), _WIDE))

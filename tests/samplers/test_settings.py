@@ -165,6 +165,7 @@ def test_the_wider_the_blur_the_more_noise_at_the_start():
     for unchanged in (
         dataclasses.replace(settings, sigma_per_pixel=0.0), dataclasses.replace(settings, guidance="none"),
         dataclasses.replace(settings, predictor="none", corrector_below=0.2), SamplerSettings(solver="red-diff"),
+        SamplerSettings(output="sample"),
     ):  # fmt: skip
         assert unchanged.for_blur(radii, VESDE(), 3.0) == unchanged
     assert settings.for_blur(torch.zeros(1, 1, 5, 5), VESDE()) == settings
