@@ -109,8 +109,9 @@ def _check_values(settings: "SamplerSettings") -> None:
     require(settings.temperature is None or 0 <= settings.temperature <= 1, "temperature", "null or in [0, 1]")
     require(0 < settings.corrector_ratio < 1, "corrector_ratio", "in (0, 1)")
     require(0 <= settings.eta <= 1, "eta", "in [0, 1]")
-    nonnegative = "sigma_per_pixel", "corrector_below", "model_error", "restarts", "churn", "stop_change"
-    for key in (*nonnegative, "latent_prior_fade"):
+    for key in (
+        "sigma_per_pixel", "corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade",
+    ):  # fmt: skip
         require(getattr(settings, key) >= 0, key, "non-negative")
     for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
         require(getattr(settings, key) >= 1, key, "at least 1")

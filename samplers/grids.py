@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffusion import SDE
 
-__all__ = ["check_levels", "karras_grid", "log_snr_grid", "time_grid"]
+__all__ = ["check_levels", "karras_grid", "log_snr_grid", "reached_levels", "time_grid"]
 
 
 def karras_grid(sigma_start: float, sigma_end: float, count: int, rho: float = 7.0) -> Tensor:
@@ -48,13 +48,19 @@ def time_grid(sde: SDE, sigma_start: float, sigma_end: float, count: int) -> Ten
     return sde.sigma_ve(torch.linspace(start, end, count, dtype=torch.float64)).float()
 
 
+def reached_levels(sde: SDE) -> tuple[float, float]:
+    """Lowest and highest noise level (VE units) of an SDE in its time, [0, 1]."""
+    low, high = sde.sigma_ve(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    return low, high
+
+
 def check_levels(sde: SDE, sigma_start: float, sigma_end: float) -> None:
     """Finds out whether an SDE reaches some noise levels (VE units) in its time, [0, 1].
 
     Raises:
         ValueError: If it does not; names the levels that it does reach.
     """
-    low, high = sde.sigma_ve(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    low, high = reached_levels(sde)
     named = f"the noise levels of {type(sde).__name__} at its times 0 to 1"
     for key, level in (("sigma_start", sigma_start), ("sigma_end", sigma_end)):
         # Levels are stored in single precision.

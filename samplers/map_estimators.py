@@ -72,7 +72,8 @@ def estimate_map(
     assumed = lens if isinstance(lens, Lens) else lens.assumed
     estimator = map_estimator(name, network, assumed, tile)
     estimate = estimator.estimate(image, noise_std)
-    if not (isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None or name == "learned"):
+    known = isinstance(lens, Lens) or lens.softness is not None or lens.psf is not None
+    if not known and name != "learned":
         radius_map, _ = estimator.acted_upon(*estimate)
         softness = choose_softness(image, radius_map.to(image), noise_std)
         if softness != assumed.softness:

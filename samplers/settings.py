@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from diffusion import SDE, VESDE, Denoiser
 from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_settings
 from samplers.correctors import Corrector, LangevinCorrector, SNRCorrector
 from samplers.daps import DAPSSampler
-from samplers.grids import check_known, check_levels, karras_grid, log_snr_grid, time_grid
+from samplers.grids import check_known, check_levels, karras_grid, log_snr_grid, reached_levels, time_grid
 from samplers.guidance import (
     DPSGuidance,
     ForwardModel,
@@ -272,14 +271,16 @@ class SamplerSettings:
             sde: As of `check`, like `sigma_max`; the start is within what both know.
             sigma_max: See there.
         """
-        blurred = radius_map[radius_map >= 1]
-        others = self.output == "sample" or self.solver in ("daps", "red-diff")
-        if others or "none" in (self.predictor, self.guidance) or not len(blurred):
+        stays = self.output == "sample" or self.solver in ("daps", "red-diff") or self.sigma_per_pixel == 0
+        if stays or "none" in (self.predictor, self.guidance):
             return self
-        reached = float(sde.sigma_ve(torch.tensor(1.0, dtype=torch.float64)))
-        wide = self.sigma_per_pixel * float(np.quantile(blurred.float().cpu().numpy(), _WIDE))
-        start = min(wide, reached, reached if sigma_max is None else sigma_max)
-        return replace(self, sigma_start=max(self.sigma_start, start))
+        blurred = radius_map[radius_map >= 1]
+        if not len(blurred):
+            return self
+        wide = float(np.quantile(blurred.float().cpu().numpy(), _WIDE))
+        _, highest = reached_levels(sde)
+        known = highest if sigma_max is None else min(highest, sigma_max)
+        return replace(self, sigma_start=max(self.sigma_start, min(self.sigma_per_pixel * wide, known)))
 
     @property
     def evaluations(self) -> int:

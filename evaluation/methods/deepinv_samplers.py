@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from evaluation.settings import BenchmarkConfig
     from optics import DefocusOperator
 
-__all__ = ["DPS", "DiffPIR", "diffpir", "dps", "library_physics", "physics"]
+__all__ = ["DPS", "DiffPIR", "deepinv_physics", "diffpir", "dps", "physics"]
 
 
 def physics(operator: DefocusOperator, **options):
@@ -50,7 +50,7 @@ def physics(operator: DefocusOperator, **options):
     )
 
 
-def library_physics(operator: DefocusOperator, **options):
+def deepinv_physics(operator: DefocusOperator, **options):
     """The same blur as `deepinv.physics.SpaceVaryingBlur`: y = sum_k w_k (h_k * x), by K convolutions of the picture.
 
     Args:
@@ -93,7 +93,7 @@ class _Sampler:
 
     def physics(self, operator: DefocusOperator, **options):
         """The blur as the library's samplers take it."""
-        return (library_physics if self.library_blur else physics)(operator, **options)
+        return (deepinv_physics if self.library_blur else physics)(operator, **options)
 
     def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
         import torch

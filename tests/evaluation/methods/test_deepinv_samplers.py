@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluation.methods import MethodUnavailable
-from evaluation.methods.deepinv_samplers import _vp_time, diffpir, dps, library_physics, physics
+from evaluation.methods.deepinv_samplers import _vp_time, deepinv_physics, diffpir, dps, physics
 from evaluation.methods.network import CountedNetwork, UnitRangeDenoiser
 from evaluation.metrics import psnr
 from optics import DefocusOperator
@@ -38,7 +38,7 @@ def test_the_librarys_blur_is_our_operator(deepinv, varying, radius_map):
         "constant": torch.full_like(varying.radius_map, 2.3),
     }[radius_map]
     operator = DefocusOperator(radius, tolerance=0)
-    library = library_physics(operator)
+    library = deepinv_physics(operator)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, 3, *operator.canvas_size, generator=generator)
     y = torch.rand(1, 3, *operator.capture_size, generator=generator)
