@@ -10,7 +10,7 @@ from diffusion.precision import PRECISIONS
 if TYPE_CHECKING:
     from samplers.settings import SamplerSettings
 
-__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_settings"]
+__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_settings", "uses"]
 
 PRESETS = ("fast", "balanced", "best")
 SOLVERS = ("predictor-corrector", "heun", "dpm-solver", "daps", "red-diff")
@@ -33,9 +33,11 @@ _STEPPING = ("solver", ("predictor-corrector", "heun", "dpm-solver"))
 _PREDICTING = ("solver", ("predictor-corrector",))
 _CORRECTING = ("corrector", (True,))
 _PROXIMAL = ("guidance", ("proximal",))
+_GUIDED = ("guidance", tuple(name for name in GUIDANCES if name != "none"))
+_PREDICTED = ("predictor", tuple(name for name in PREDICTORS if name != "none"))
 USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "guidance": (_STEPPING,),
-    "sigma_per_pixel": (_STEPPING, ("output", ("mean",))),
+    "sigma_per_pixel": (_STEPPING, ("output", ("mean",)), _GUIDED, _PREDICTED),
     "restarts": (_STEPPING,),
     "stop_change": (_STEPPING,),
     "predictor": (_PREDICTING,),
@@ -60,6 +62,11 @@ USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "latent_prior_share": (_STEPPING, _PROXIMAL),
     "latent_prior_fade": (_STEPPING, _PROXIMAL),
 }  # fmt: skip
+
+
+def uses(settings: "SamplerSettings", key: str) -> bool:
+    """Whether the choices that were made use a setting that only some of them do, a key of `USED_BY`."""
+    return all(getattr(settings, owner) in owners for owner, owners in USED_BY[key])
 
 
 def check_settings(settings: "SamplerSettings") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from diffusion import SDE, VESDE, Denoiser
-from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_settings
+from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_settings, uses
 from samplers.correctors import Corrector, LangevinCorrector, SNRCorrector
 from samplers.daps import DAPSSampler
 from samplers.grids import check_known, check_levels, karras_grid, log_snr_grid, reached_levels, time_grid
@@ -271,8 +271,7 @@ class SamplerSettings:
             sde: As of `check`, like `sigma_max`; the start is within what both know.
             sigma_max: See there.
         """
-        stays = self.output == "sample" or self.solver in ("daps", "red-diff") or self.sigma_per_pixel == 0
-        if stays or "none" in (self.predictor, self.guidance):
+        if self.sigma_per_pixel == 0 or not uses(self, "sigma_per_pixel"):
             return self
         blurred = radius_map[radius_map >= 1]
         if not len(blurred):

@@ -72,6 +72,10 @@ def test_values_out_of_range_are_named(key, value):
         ({"solver": "daps", "guidance": "dps"}, "guidance must be proximal unless solver is pred"),
         ({"solver": "red-diff", "output": "sample"}, "output must be mean with solver red-diff"),
         ({"output": "sample", "temperature": 0.5}, "temperature must be null or 1 with output sample, got 0.5"),
+        ({"output": "sample", "sigma_per_pixel": 0.1}, "sigma_per_pixel must be 0.05 unless output is mean, got 0.1"),
+        ({"solver": "daps", "sigma_per_pixel": 0.1}, "sigma_per_pixel must be 0.05 unless solver is"),
+        ({"guidance": "none", "sigma_per_pixel": 0.1}, "sigma_per_pixel must be 0.05 unless guidance is proximal or"),
+        ({"predictor": "none", "sigma_per_pixel": 0.1}, "sigma_per_pixel must be 0.05 unless predictor is"),
         ({"output": "sample", "renoise": 0.5}, "renoise must be null with output sample, got 0.5"),
         ({"predictor": "none"}, "corrector_below must be at least sigma_start=0.3"),
         ({"predictor": "none", "corrector": False}, "corrector must be true with predictor none"),
@@ -163,8 +167,8 @@ def test_the_wider_the_blur_the_more_noise_at_the_start():
         assert known.sigma_start == pytest.approx(0.6)
         known.check(sde, sigma_max=sigma_max)
     for unchanged in (
-        dataclasses.replace(settings, sigma_per_pixel=0.0), dataclasses.replace(settings, guidance="none"),
-        dataclasses.replace(settings, predictor="none", corrector_below=0.2), SamplerSettings(solver="red-diff"),
+        dataclasses.replace(settings, sigma_per_pixel=0.0), SamplerSettings(guidance="none"),
+        SamplerSettings(predictor="none", corrector_below=0.3), SamplerSettings(solver="red-diff"),
         SamplerSettings(output="sample"),
     ):  # fmt: skip
         assert unchanged.for_blur(radii, VESDE(), 3.0) == unchanged
