@@ -2,8 +2,8 @@
 
 Pictures are often resized before they are stored. Here the file keeps the size of the light that comes in, and the
 sensor has another: light is resampled onto its pixels, developed there, and the picture resampled to the file. So
-what belongs to the file (its size, blur radii in its pixels, the sharp photo) is the same whatever the factor, while
-grain, demosaicking and sharpening come out finer or coarser and details are lost as they are by resizing.
+what belongs to the file (its size, blur radii in its pixels) is the same whatever the factor, while grain, demosaicking
+and sharpening come out finer or coarser and details are lost as they are by resizing.
 """
 
 import io
@@ -61,19 +61,8 @@ class Camera:
 
     def develop(self, light: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The stored picture of light on the sensor, in steps of 1/255."""
-        import torch
-
-        size = light.shape[:2]
-        sensor = tuple(max(round(side / self.resize), 1) for side in size)
-        # The sharpest filter, for it is to add no blur, on clipped light, for it rings; files get the commonest.
-        light = np.clip(_resampled(np.clip(light, 0, 1), sensor, Image.Resampling.LANCZOS), 0, 1)
-        noise = generator.standard_normal(light.shape) * np.sqrt(self.shot_noise * light + self.read_noise**2)
-        if self.demosaicking:
-            noise = gaussian_filter(noise, (self.demosaicking, self.demosaicking, 0))
-        light = np.clip(light + noise, 0, 1)
-        photo = to_srgb(torch.from_numpy(light)).numpy() if self.linear else light
-        photo = _resampled(self._sharpened(photo, self.sharpening_width), size, Image.Resampling.BICUBIC)
-        codes = np.rint(255 * np.clip(photo, 0, 1)).astype(np.uint8)
+        stored = self._stored(light, generator)
+        codes = np.rint(255 * stored).astype(np.uint8)
         if self.jpeg_quality is not None:
             with io.BytesIO() as file:
                 Image.fromarray(codes).save(file, format="JPEG", quality=self.jpeg_quality)
@@ -81,16 +70,33 @@ class Camera:
         return codes / 255
 
     def in_focus(self, photo: np.ndarray) -> np.ndarray:
-        """A photo that was never out of focus as this camera stores it, but for what it loses: sharpened alike.
+        """A photo that was never out of focus as this camera stores it, without noise and what rounding and JPEG take.
 
-        This is what can be asked of a restorer. It cannot know that a camera sharpened, and its result is to go with
-        those parts of the picture that are in focus.
+        This is what can be asked of a restorer, whose result is to go with those parts of the picture that are in
+        focus. It cannot know that a camera sharpened; and an enlarged picture has no finer details than its sensor.
         """
-        return self._sharpened(photo, self.sharpening_width * self.resize)
+        return self._stored(self.light(photo), None)
 
-    def _sharpened(self, photo: np.ndarray, width: float) -> np.ndarray:
-        """Unsharp masking by a Gaussian of a width in pixels, clipped to [0, 1]."""
+    def _stored(self, light: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
+        """The picture of light on the sensor before it is rounded; without noise if there is no generator."""
+        import torch
+
+        size = light.shape[:2]
+        sensor = tuple(max(round(side / self.resize), 1) for side in size)
+        # The sharpest filter, for it is to add no blur, on clipped light, for it rings; files get the commonest.
+        light = np.clip(_resampled(np.clip(light, 0, 1), sensor, Image.Resampling.LANCZOS), 0, 1)
+        if generator is not None:
+            noise = generator.standard_normal(light.shape) * np.sqrt(self.shot_noise * light + self.read_noise**2)
+            if self.demosaicking:
+                noise = gaussian_filter(noise, (self.demosaicking, self.demosaicking, 0))
+            light = np.clip(light + noise, 0, 1)
+        photo = to_srgb(torch.from_numpy(light)).numpy() if self.linear else light
+        return np.clip(_resampled(self._sharpened(photo), size, Image.Resampling.BICUBIC), 0, 1)
+
+    def _sharpened(self, photo: np.ndarray) -> np.ndarray:
+        """Unsharp masking, clipped to [0, 1]."""
         if self.sharpening:
+            width = self.sharpening_width
             photo = photo + self.sharpening * (photo - gaussian_filter(photo, (width, width, 0)))
         return np.clip(photo, 0, 1)
 

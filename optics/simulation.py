@@ -29,7 +29,7 @@ from optics.scenes import Layer, random_layers
 
 __all__ = ["SIMULATOR", "SimulatedCapture", "Simulator", "compose"]
 
-SIMULATOR = 3
+SIMULATOR = 4
 """Generation of the simulator: one more whenever a photo and a seed give another capture than before."""
 
 
@@ -39,7 +39,7 @@ class SimulatedCapture:
 
     Attributes:
         y: Capture in steps of 1/255, float32, shape (3, H, W).
-        x: The photo in focus, as the same camera sharpens it, in [0, 1], same shape.
+        x: The photo in focus, as the same camera stores it, in [0, 1], same shape.
         radius_map: Blur radius in pixels of what is in front at each pixel, shape (1, H, W).
         aperture: Shape of the PSF.
         camera: What the camera did.
@@ -124,7 +124,7 @@ class Simulator:
         return random_aperture(generator), random_camera(generator)
 
     def in_focus(self, scene: "Scene") -> Tensor:
-        """A scene in focus, as its camera sharpens it and without the margins: (3, H, W) in [0, 1]."""
+        """A scene in focus, as its camera stores it and without the margins: (3, H, W) in [0, 1]."""
         inner = slice(self.margin, -self.margin)
         picture = scene.camera.in_focus(scene.in_focus())[inner, inner]
         return torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32))
@@ -225,8 +225,8 @@ def random_camera(generator: np.random.Generator) -> Camera:
     )
     own = _own_stream(generator)
     if own.random() < 0.35:
-        # Reduced for the screen twice as often as enlarged: down to a half, up to 1.6 times.
-        camera = replace(camera, resize=own.uniform(0.5, 1) if own.random() < 0.67 else own.uniform(1, 1.6))
+        # Reduced for the screen as often as enlarged, as light field cameras do: down to a half, up to twice.
+        camera = replace(camera, resize=own.uniform(0.5, 1) if own.random() < 0.5 else own.uniform(1, 2))
     return camera
 
 

@@ -257,7 +257,8 @@ def test_faults_have_a_stream_of_their_own_and_stay_within_the_margin():
         assert psf[beyond : len(psf) - beyond, beyond : len(psf) - beyond].sum() > 0.999
     assert comas[::2] != comas[1::2] and factors[::2] != factors[1::2]
     assert 0.1 < np.mean(np.array(comas) > 0) < 0.5 and max(comas) <= 0.25
-    assert 0.05 < np.mean(np.array(factors) > 1) < np.mean(np.array(factors) < 1) < 0.5
+    factors = np.array(factors)
+    assert 0.05 < np.mean(factors < 1) < 0.3 and 0.05 < np.mean(factors > 1) < 0.3 and 1.6 < factors.max() <= 2
 
 
 def test_clipped_light_was_stronger_than_stored():
@@ -267,34 +268,42 @@ def test_clipped_light_was_stronger_than_stored():
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_what_was_in_focus_is_stored_as_the_photo_that_is_asked_for(linear):
+@pytest.mark.parametrize("resize", [0.5, 1.0, 1.6])
+def test_what_was_in_focus_is_stored_as_the_photo_that_is_asked_for(linear, resize):
     # Without noise and losses nothing tells the capture of a scene in focus from the sharp photo.
     photo = np.random.default_rng(0).random((40, 44, 3))
-    options = {"linear": linear, "shot_noise": 0, "read_noise": 0, "sharpening_width": 1.3}
     for amount in (0.0, 0.7):
-        camera = Camera(sharpening=amount, **options)
+        camera = Camera(linear, shot_noise=0, read_noise=0, sharpening=amount, sharpening_width=1.3, resize=resize)
         stored = camera.develop(camera.light(photo), np.random.default_rng(0))
         assert np.abs(stored - camera.in_focus(photo)).max() < 0.51 / 255
     assert np.abs(camera.in_focus(photo) - photo).max() > 0.1
-    # The width is in pixels of the sensor: a picture that was reduced to half shows half of it.
-    reduced, narrow = (Camera(sharpening=0.7, **options | changes) for changes in (
-        {"resize": 0.5}, {"sharpening_width": 0.65},
-    ))  # fmt: skip
-    assert np.allclose(reduced.in_focus(photo), narrow.in_focus(photo))
 
 
-def test_the_sharp_photo_of_a_capture_is_sharpened_by_its_camera():
+def test_an_enlarged_photo_in_focus_has_no_finer_details_than_its_sensor():
+    photo = np.random.default_rng(0).random((64, 64, 3))
+    power = {
+        resize: np.abs(np.fft.fft2(Camera(False, resize=resize).in_focus(photo), axes=(0, 1))) ** 2
+        for resize in (1.0, 2.0)
+    }
+    # Half the sensor's pixels along an axis hold frequencies up to a quarter of a cycle per pixel of the file.
+    fine = (np.abs(np.fft.fftfreq(64)) > 0.3)[:, None] & np.ones(64, bool)
+    assert power[2.0][fine].sum() < 0.05 * power[1.0][fine].sum()
+    assert np.abs(Camera(False).in_focus(photo) - photo).max() < 1e-12
+
+
+def test_the_sharp_photo_of_a_capture_is_stored_by_its_camera():
     simulator = Simulator(largest_radius=3.0)
-    photo = torch.rand(3, 40 + 2 * simulator.margin, 44 + 2 * simulator.margin)
+    photo = 0.96 * torch.rand(3, 40 + 2 * simulator.margin, 44 + 2 * simulator.margin)
     inner = photo[:, simulator.margin : -simulator.margin, simulator.margin : -simulator.margin]
-    sharpened = 0
+    changed = 0
     for seed in range(12):
         capture = simulator(photo, np.random.default_rng(seed))
         scene = simulator.scene(photo, np.random.default_rng(seed))
         assert scene.camera == capture.camera and torch.equal(simulator.in_focus(scene), capture.x)
-        assert torch.equal(capture.x, inner) == (scene.camera.sharpening == 0)
-        sharpened += scene.camera.sharpening > 0
-    assert 0 < sharpened < 12
+        changes = scene.camera.sharpening > 0 or scene.camera.resize != 1
+        assert torch.allclose(capture.x, inner, atol=1e-5) != changes
+        changed += changes
+    assert 0 < changed < 12
 
 
 def test_captures_are_functions_of_photo_and_seed():
