@@ -27,7 +27,7 @@ from samplers.map_estimators import estimate_map
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import Known, TiledNetwork, near_blur
-from samplers.trust import trusted_share
+from samplers.trust import share_beside_regression, trusted_share
 from samplers.weights import checked_folder, quiet_diffusers
 
 __all__ = ["DeblurOutput", "DefocusDeblurPipeline", "Restoration"]
@@ -233,10 +233,11 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         radius = radius_map.to(image)
         if doubted is not None:
             # What was done by a doubtful map gives way to what needs no map: the regression, or the capture.
-            trust = trusted_share(radius, doubted.to(image), settings.trust)
-            sure = image
-            if second is not None:
-                sure, trust = (operator.crop(second.x) + 1) / 2, (1 - share) * trust
+            sure = image if second is None else (operator.crop(second.x) + 1) / 2
+            if share > 0:
+                trust = share_beside_regression(doubted.to(image), share)
+            else:
+                trust = trusted_share(radius, doubted.to(image), settings.trust)
             restored = torch.lerp(sure, restored, trust)
         restored = where_blurred(image, restored, radius)
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)

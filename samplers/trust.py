@@ -9,6 +9,12 @@ the least expected error is modelled as
 
 The weights are found on simulated captures by lenses, cameras and files that the model does not suppose
 (`train/trust.py`); the residual of the capture and its contrast were no better judges.
+
+A mean of the regression and the sampler has less error than either. The regression needs no map, so that the sampler's
+best share falls with the confidence of the map, faster than by the model above: on held-out captures it was near 0
+where c < 0.8, at any radius, and 0.4 beyond. With s the regression's share where the map is certain,
+
+    a = (1 - s) c^3.
 """
 
 from collections.abc import Sequence
@@ -16,9 +22,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["trust_features", "trusted_share"]
+__all__ = ["share_beside_regression", "trust_features", "trusted_share"]
 
 _SMALLEST = 0.3  # pixels; nothing is restored below
+_DOUBT = 3  # exponent of the confidence
 
 
 def trust_features(radius_map: Tensor, confidence: Tensor) -> Tensor:
@@ -40,3 +47,16 @@ def trusted_share(radius_map: Tensor, confidence: Tensor, weights: Sequence[floa
     """
     features = trust_features(radius_map, confidence)
     return torch.sigmoid((features * features.new_tensor(weights)[:, None, None]).sum(1, keepdim=True))
+
+
+def share_beside_regression(confidence: Tensor, regression_share: float) -> Tensor:
+    """The sampler's share in a mean of its result and the regression.
+
+    Args:
+        confidence: Of the map, in [0, 1], shape (1, 1, H, W).
+        regression_share: s, in [0, 1].
+
+    Returns:
+        Values in [0, 1], same shape.
+    """
+    return (1 - regression_share) * confidence**_DOUBT
