@@ -7,7 +7,7 @@ on (seed, its number) alone: a run resumes exactly, on any number of workers and
 the folder.
 
 The folder holds `capture_N.bin`: the 8-bit picture (3, S, S), then the radii in pixels (S, S) as float16; and where the
-sharp photos are asked for, `sharp_N.bin`: that photo, sharpened as the capture was, 8-bit, (3, S, S).
+sharp photos are asked for, `sharp_N.bin`: that photo, stored by the same camera, 8-bit, (3, S, S).
 """
 
 import json
@@ -101,7 +101,7 @@ class SimulationConfig:
 class SimulatedCaptures(Dataset):
     """Random parts of simulated captures; item n is `y` in [0, 1], (3, P, P), and `radius_map` in pixels, (1, P, P).
 
-    With sharp photos, it is `x` too: that part of the photo, sharpened as the capture was, in [0, 1], (3, P, P).
+    With sharp photos, it is `x` too: that part of the photo, stored by the same camera, in [0, 1], (3, P, P).
 
     Args:
         photos: Sharp photos by their number, shape (H, W, 3), 8-bit, no smaller than the canvas of a capture.
@@ -147,32 +147,34 @@ class SimulatedCaptures(Dataset):
     def capture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole capture, from the folder or simulated: uint8 (3, S, S) and radii in pixels, float16 (1, S, S)."""
         side = self.simulation.side
-        file = self.folder / f"capture_{number:06d}.bin"
+        file = self._file(number)
         if not file.is_file() or file.stat().st_size != 5 * side * side:
-            y, radius = self._simulate(number)
-            with replacing(file) as temporary:
-                temporary.write_bytes(y.tobytes() + radius.tobytes())
-            return y, radius
+            return self._simulate(number)
         content = file.read_bytes()
         y = np.frombuffer(content, np.uint8, 3 * side * side).reshape(3, side, side)
         return y, np.frombuffer(content, np.float16, offset=3 * side * side).reshape(1, side, side)
 
     def sharp(self, number: int) -> np.ndarray:
-        """The photo in focus, sharpened as the capture is, from the folder or drawn again: uint8 (3, S, S)."""
+        """The photo in focus, stored by the same camera, from the folder or drawn again: uint8 (3, S, S)."""
         side = self.simulation.side
-        file = self.folder / f"sharp_{number:06d}.bin"
+        file = self._sharp_file(number)
         if not file.is_file() or file.stat().st_size != 3 * side * side:
             photos, simulator, rng = self._photos(number)
-            x = (simulator.in_focus(simulator.scene(photos[0], rng, photos[1:])) * 255).round().byte().numpy()
-            with replacing(file) as temporary:
-                temporary.write_bytes(x.tobytes())
-            return x
+            return _written(file, _codes(simulator.in_focus(simulator.scene(photos[0], rng, photos[1:]))))[0]
         return np.frombuffer(file.read_bytes(), np.uint8).reshape(3, side, side)
 
     def _simulate(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         photos, simulator, rng = self._photos(number)
         capture = simulator(photos[0], rng, photos[1:])
-        return (capture.y * 255).round().byte().numpy(), capture.radius_map.half().numpy()
+        if self.with_sharp:
+            _written(self._sharp_file(number), _codes(capture.x))
+        return _written(self._file(number), _codes(capture.y), capture.radius_map.half().numpy())
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"capture_{number:06d}.bin"
+
+    def _sharp_file(self, number: int) -> Path:
+        return self.folder / f"sharp_{number:06d}.bin"
 
     def _photos(self, number: int) -> tuple[list[Tensor], Simulator, np.random.Generator]:
         """What a capture shows, who takes it, and the rest of chance.
@@ -262,6 +264,18 @@ def turned(values: np.ndarray, turns: int, flip: bool) -> np.ndarray:
     """Mirrors a picture and turns it by quarter turns: (C, P, P) -> (C, P, P)."""
     values = values[:, :, ::-1] if flip else values
     return np.ascontiguousarray(np.rot90(values, turns, axes=(1, 2)))
+
+
+def _codes(picture: Tensor) -> np.ndarray:
+    """Values in [0, 1] in steps of 1/255, uint8."""
+    return (picture * 255).round().byte().numpy()
+
+
+def _written(file: Path, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Writes arrays one after the other, and returns them."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(b"".join(array.tobytes() for array in arrays))
+    return arrays
 
 
 def _recoloured(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
