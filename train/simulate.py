@@ -5,7 +5,7 @@
 
 PHOTO is a JPEG, PNG or TIFF file, or a folder of them. Each capture NAME gives DIR/blurred/NAME.png,
 DIR/sharp/NAME.png and DIR/defocus_map/NAME.tif (blur radii in pixels, float32); DIR/simulation.json says for
-each with which lens and camera it was taken. A camera that sharpens does so to both pictures.
+each with which lens and camera it was taken. A camera that sharpens or resamples does so to both pictures.
 Without --depth scenes are random layers, and captures are smaller than their photos by a margin on every
 side, which the blur reads. With --depth radii are those of a thin lens, and captures have the photo's size.
 DEPTH has the photo's size; infinity is allowed. Where it is 0 or NaN, the distance is unknown and taken from

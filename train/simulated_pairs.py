@@ -1,7 +1,7 @@
 """Sharp photos and simulated captures of them to train on, each pair a pure function of (seed, number).
 
 Captures are those of `train.simulated_captures`, in the same folders: one that was filled for a defocus map
-network serves here too. Their sharp photos, sharpened as the captures were, are kept beside them as `sharp_N.bin`,
+network serves here too. Their sharp photos, stored by the same cameras, are kept beside them as `sharp_N.bin`,
 8-bit (3, S, S), drawn again where they are missing.
 """
 
