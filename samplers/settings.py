@@ -89,8 +89,9 @@ class SamplerSettings:
         red_weight: Weight of the prior in `red-diff`.
         red_rate: Learning rate of `red-diff`.
         stop_change: The run ends once estimates change by no more, root mean square; 0 for never.
-        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less). null for 0.5, or 4 with `daps`,
-            which draws pixels independently: with more variance than a denoiser's error has, noise piles up.
+        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less). null for 0.5; 0.8 for a sample
+            with `proximal` and a model without error, whose spread is to be no wider than the posterior's; or 4 with
+            `daps`, which draws pixels independently: with more variance than a denoiser's error has, noise piles up.
         cg_iterations: Bound of the solver's iterations at each evaluation; `moment-matching` takes a quarter of it.
         cutoff: Singular values of the blur below it are left to the prior by `range-null`.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
@@ -103,8 +104,8 @@ class SamplerSettings:
         latent_prior: Whether the regression of the pipeline's `latent_prior` is the start and a second estimate beside
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
         latent_prior_variance: Factor of the variance that the regression gives its own error.
-        latent_prior_share: Share of the regression in the result, besides that of doubt, where the map was estimated:
-            the errors of two estimates are not the same, and half of each has less. `output=sample` takes none.
+        latent_prior_share: Share of the regression in the result where the map was estimated and is certain; where it
+            is not, there is more of it, see `samplers.trust`. 0, and `output=sample`, for the share by `trust`.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
         condition: Whether the score network is conditioned on the latent prior by the pipeline's `conditioning`, with
             any guidance and solver: `on`, `off`, or `auto` for on where the pipeline has one.
@@ -150,7 +151,7 @@ class SamplerSettings:
     trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
     latent_prior_variance: float = 16.0
-    latent_prior_share: float = 0.5
+    latent_prior_share: float = 0.4
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"
@@ -299,7 +300,10 @@ class SamplerSettings:
         """lambda: the setting `strength`, or what stands for it."""
         if self.strength is not None:
             return self.strength
-        return 4.0 if self.solver == "daps" else 0.5
+        if self.solver == "daps":
+            return 4.0
+        exact = self.guidance == "proximal" and self.model_error == 0
+        return 0.8 if exact and self.output == "sample" else 0.5
 
     def _predictor(self) -> Predictor:
         match self.predictor:

@@ -87,7 +87,7 @@ def test_values_out_of_range_are_named(key, value):
         ({"solver": "heun", "renoise": 0.5}, "renoise must be 1.0 unless solver is predictor-corrector, got 0.5"),
         ({"predictor": "euler-maruyama", "renoise": 0.5}, "renoise must be 1.0 unless predictor is ancestral"),
         ({"corrector": False, "corrector_ratio": 0.3}, "corrector_ratio must be 0.16 unless corrector is True"),
-        ({"guidance": "pigdm", "latent_prior_share": 0.3}, "latent_prior_share must be 0.5 unless guidance is"),
+        ({"guidance": "pigdm", "latent_prior_share": 0.3}, "latent_prior_share must be 0.4 unless guidance is"),
         ({"guidance": "moment-matching", "strength": 0.3}, "strength must be None unless guidance is proximal or"),
         ({"solver": "red-diff", "strength": 0.3}, "strength must be None unless solver is"),
     ],
@@ -129,6 +129,13 @@ def test_a_sample_has_all_the_noise():
 def test_daps_draws_with_less_variance_than_the_guidances_suppose():
     assert SamplerSettings(solver="daps").sampler().strength == 4.0
     assert SamplerSettings(solver="daps", strength=1.0).sampler().strength == 1.0
+
+
+def test_a_sample_by_an_exact_model_is_guided_by_nearly_the_whole_variance():
+    sample = SamplerSettings(output="sample", model_error=0.0)
+    assert sample.guidance_strength == 0.8 and dataclasses.replace(sample, strength=0.6).guidance_strength == 0.6
+    for others in ({"output": "mean"}, {"model_error": 0.3}, {"guidance": "pigdm"}):
+        assert dataclasses.replace(sample, **others).guidance_strength == SamplerSettings().guidance_strength == 0.5
 
 
 def test_what_the_sde_or_the_light_cannot_do_is_named():
