@@ -89,9 +89,8 @@ class SamplerSettings:
         red_weight: Weight of the prior in `red-diff`.
         red_rate: Learning rate of `red-diff`.
         stop_change: The run ends once estimates change by no more, root mean square; 0 for never.
-        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less). null for 0.5; 0.8 for a sample
-            with `proximal` and a model without error, whose spread is to be no wider than the posterior's; or 4 with
-            `daps`, which draws pixels independently: with more variance than a denoiser's error has, noise piles up.
+        strength: lambda of the guidance; smaller trusts the capture more (`dps`: less). null for 0.5, or 4 with `daps`,
+            which draws pixels independently: with more variance than a denoiser's error has, noise piles up.
         cg_iterations: Bound of the solver's iterations at each evaluation; `moment-matching` takes a quarter of it.
         cutoff: Singular values of the blur below it are left to the prior by `range-null`.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
@@ -300,10 +299,7 @@ class SamplerSettings:
         """lambda: the setting `strength`, or what stands for it."""
         if self.strength is not None:
             return self.strength
-        if self.solver == "daps":
-            return 4.0
-        exact = self.guidance == "proximal" and self.model_error == 0
-        return 0.8 if exact and self.output == "sample" else 0.5
+        return 4.0 if self.solver == "daps" else 0.5
 
     def _predictor(self) -> Predictor:
         match self.predictor:

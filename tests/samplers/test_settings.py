@@ -131,13 +131,6 @@ def test_daps_draws_with_less_variance_than_the_guidances_suppose():
     assert SamplerSettings(solver="daps", strength=1.0).sampler().strength == 1.0
 
 
-def test_a_sample_by_an_exact_model_is_guided_by_nearly_the_whole_variance():
-    sample = SamplerSettings(output="sample", model_error=0.0)
-    assert sample.guidance_strength == 0.8 and dataclasses.replace(sample, strength=0.6).guidance_strength == 0.6
-    for others in ({"output": "mean"}, {"model_error": 0.3}, {"guidance": "pigdm"}):
-        assert dataclasses.replace(sample, **others).guidance_strength == SamplerSettings().guidance_strength == 0.5
-
-
 def test_what_the_sde_or_the_light_cannot_do_is_named():
     with pytest.raises(ValueError, match="sigma_end: expected a number in .0.002, 3"):
         SamplerSettings(sigma_end=0.001).check(VESDE())
