@@ -11,8 +11,9 @@ The weights are found on simulated captures by lenses, cameras and files that th
 (`train/trust.py`); the residual of the capture and its contrast were no better judges.
 
 A mean of the regression and the sampler has less error than either. The regression needs no map, so that the sampler's
-best share falls with the confidence of the map, faster than by the model above and at any radius: on held-out captures
-it was 0.5 where c > 0.92, 0.2 from 0.8 on, and 0.1 below. With s the regression's share where the map is certain,
+best share falls with the confidence of the map, faster than by the model above and, up to 12 px, at any radius: on
+held-out captures it was 0.5 where c > 0.92, 0.2 from 0.8 on, and 0.1 below. With s the regression's share where the map
+is certain,
 
     a = (1 - s) c^3.
 """
