@@ -266,7 +266,8 @@ def test_sharp_photos_belong_to_their_captures_and_change_nothing_else(data, tmp
 
 @pytest.mark.parametrize("others", [{}, {"collage": 1.0, "outlined": 0.5, "recoloured": 0.5}])
 def test_sharp_photos_are_those_of_the_simulation(data, tmp_path, others):
-    captures, _ = _open(data, tmp_path, matched=0.0, **others)
+    captures, _ = _open(data, tmp_path / "drawn", matched=0.0, **others)
+    kept, _ = open_captures(data, captures.simulation, 0, 4, tmp_path / "kept", report=print, with_sharp=True)
     sharpened = 0
     for number in range(10):
         photos, simulator, rng = captures._photos(number)
@@ -274,5 +275,9 @@ def test_sharp_photos_are_those_of_the_simulation(data, tmp_path, others):
         simulated = simulator(photos[0], rng, photos[1:])
         assert np.array_equal(captures.sharp(number), (simulated.x * 255).round().byte().numpy())
         assert np.array_equal(captures.capture(number)[0], (simulated.y * 255).round().byte().numpy())
+        # Kept when its capture is made it is the same as drawn for itself.
+        kept.capture(number)
+        file = kept.folder / f"sharp_{number:06d}.bin"
+        assert file.read_bytes() == captures.sharp(number).tobytes()
         sharpened += simulated.camera.sharpening > 0
     assert sharpened
