@@ -61,8 +61,7 @@ class Camera:
 
     def develop(self, light: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The stored picture of light on the sensor, in steps of 1/255."""
-        stored = self._stored(light, generator)
-        codes = np.rint(255 * stored).astype(np.uint8)
+        codes = np.rint(255 * self._stored(light, generator)).astype(np.uint8)
         if self.jpeg_quality is not None:
             with io.BytesIO() as file:
                 Image.fromarray(codes).save(file, format="JPEG", quality=self.jpeg_quality)
@@ -96,8 +95,8 @@ class Camera:
     def _sharpened(self, photo: np.ndarray) -> np.ndarray:
         """Unsharp masking, clipped to [0, 1]."""
         if self.sharpening:
-            width = self.sharpening_width
-            photo = photo + self.sharpening * (photo - gaussian_filter(photo, (width, width, 0)))
+            widths = self.sharpening_width, self.sharpening_width, 0
+            photo = photo + self.sharpening * (photo - gaussian_filter(photo, widths))
         return np.clip(photo, 0, 1)
 
 

@@ -147,7 +147,7 @@ class SimulatedCaptures(Dataset):
     def capture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole capture, from the folder or simulated: uint8 (3, S, S) and radii in pixels, float16 (1, S, S)."""
         side = self.simulation.side
-        file = self._file(number)
+        file = self._file("capture", number)
         if not file.is_file() or file.stat().st_size != 5 * side * side:
             return self._simulate(number)
         content = file.read_bytes()
@@ -157,7 +157,7 @@ class SimulatedCaptures(Dataset):
     def sharp(self, number: int) -> np.ndarray:
         """The photo in focus, stored by the same camera, from the folder or drawn again: uint8 (3, S, S)."""
         side = self.simulation.side
-        file = self._sharp_file(number)
+        file = self._file("sharp", number)
         if not file.is_file() or file.stat().st_size != 3 * side * side:
             photos, simulator, rng = self._photos(number)
             return _written(file, _codes(simulator.in_focus(simulator.scene(photos[0], rng, photos[1:]))))[0]
@@ -167,14 +167,11 @@ class SimulatedCaptures(Dataset):
         photos, simulator, rng = self._photos(number)
         capture = simulator(photos[0], rng, photos[1:])
         if self.with_sharp:
-            _written(self._sharp_file(number), _codes(capture.x))
-        return _written(self._file(number), _codes(capture.y), capture.radius_map.half().numpy())
+            _written(self._file("sharp", number), _codes(capture.x))
+        return _written(self._file("capture", number), _codes(capture.y), capture.radius_map.half().numpy())
 
-    def _file(self, number: int) -> Path:
-        return self.folder / f"capture_{number:06d}.bin"
-
-    def _sharp_file(self, number: int) -> Path:
-        return self.folder / f"sharp_{number:06d}.bin"
+    def _file(self, kind: str, number: int) -> Path:
+        return self.folder / f"{kind}_{number:06d}.bin"
 
     def _photos(self, number: int) -> tuple[list[Tensor], Simulator, np.random.Generator]:
         """What a capture shows, who takes it, and the rest of chance.

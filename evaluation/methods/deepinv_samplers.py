@@ -1,7 +1,7 @@
 """DPS and DiffPIR as the library deepinv implements them, with our score network and our operator.
 
 Network, operator, map and noise level are those of our own sampler, so that the difference is the sampler's alone.
-With `library_blur` the operator is deepinv's own `SpaceVaryingBlur`, of the same PSFs and weights: nearly the same
+With `deepinv_blur` the operator is deepinv's own `SpaceVaryingBlur`, of the same PSFs and weights: nearly the same
 pictures, for ours leaves out what a photo does not show, in the time that the library takes for them.
 Both start where ours does, from the capture with noise, instead of from noise alone: the network knows noise up to
 a standard deviation of 3 in [-1, 1] units, and their own start is beyond 100. Blind, the noise level includes the
@@ -82,18 +82,18 @@ class _Sampler:
         network: The score network.
         steps: Network evaluations.
         sigma_start: Noise level in [-1, 1] units at which the capture is taken for a state.
-        library_blur: Whether the library's blur stands for our operator.
+        deepinv_blur: Whether deepinv's own blur stands for our operator.
     """
 
     network: CountedNetwork
     steps: int
     sigma_start: float
-    library_blur: bool = False
+    deepinv_blur: bool = False
     takes_map = True
 
     def physics(self, operator: DefocusOperator, **options):
-        """The blur as the library's samplers take it."""
-        return (deepinv_physics if self.library_blur else physics)(operator, **options)
+        """The blur as deepinv's samplers take it."""
+        return (deepinv_physics if self.deepinv_blur else physics)(operator, **options)
 
     def __call__(self, capture: Capture, radius_map: Tensor | None, generator: torch.Generator) -> Restored:
         import torch
@@ -196,7 +196,7 @@ class DiffPIR(_Sampler):
 
 
 def dps(
-    config: BenchmarkConfig, device: torch.device, library_blur: bool = False, steps: int = 50, weight: float = 5.0
+    config: BenchmarkConfig, device: torch.device, deepinv_blur: bool = False, steps: int = 50, weight: float = 5.0
 ) -> Method:
     """DPS: the gradient of the data term is taken through the network.
 
@@ -207,7 +207,7 @@ def dps(
     Args:
         config: Its weights.
         device: Where it runs.
-        library_blur: Whether the library's blur stands for our operator.
+        deepinv_blur: Whether deepinv's own blur stands for our operator.
         steps: Network evaluations.
         weight: Of the data term, see `DPS`.
 
@@ -218,10 +218,10 @@ def dps(
     from evaluation.methods.network import load_network
 
     network, _ = load_network(config, device)
-    return DPS(network, steps=steps, sigma_start=0.3, library_blur=library_blur, weight=weight)
+    return DPS(network, steps=steps, sigma_start=0.3, deepinv_blur=deepinv_blur, weight=weight)
 
 
-def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = False, steps: int = 20) -> Method:
+def diffpir(config: BenchmarkConfig, device: torch.device, deepinv_blur: bool = False, steps: int = 20) -> Method:
     """DiffPIR: a proximal step on the data after each denoising.
 
     lambda = 2 gained 2.2 dB with zeta = 0.3, and 3.7 dB with zeta = 1; 1 and 7 gained 0.0 and 1.9 dB with zeta = 0.3.
@@ -231,7 +231,7 @@ def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = 
     Args:
         config: Its weights.
         device: Where it runs.
-        library_blur: Whether the library's blur stands for our operator.
+        deepinv_blur: Whether deepinv's own blur stands for our operator.
         steps: Network evaluations.
 
     Raises:
@@ -240,7 +240,7 @@ def diffpir(config: BenchmarkConfig, device: torch.device, library_blur: bool = 
     _require_deepinv()
     from evaluation.methods.network import load_network
 
-    return DiffPIR(load_network(config, device)[0], steps=steps, sigma_start=0.3, library_blur=library_blur)
+    return DiffPIR(load_network(config, device)[0], steps=steps, sigma_start=0.3, deepinv_blur=deepinv_blur)
 
 
 def _require_deepinv() -> None:

@@ -49,8 +49,8 @@ def test_the_librarys_blur_is_our_operator(deepinv, varying, radius_map):
 def test_a_sampler_makes_the_same_picture_of_the_librarys_blur(deepinv, tiny, varying, monkeypatch):
     monkeypatch.setitem(DefocusOperator.__init__.__kwdefaults__, "tolerance", 0.0)
     pictures = []
-    for library_blur in (False, True):
-        method = replace(diffpir(tiny, CPU, library_blur=library_blur), steps=3)
+    for deepinv_blur in (False, True):
+        method = replace(diffpir(tiny, CPU, deepinv_blur=deepinv_blur), steps=3)
         pictures.append(method(varying, varying.radius_map, torch.Generator().manual_seed(0)).image)
     torch.testing.assert_close(*pictures, atol=1e-3, rtol=0)
 
