@@ -11,16 +11,15 @@ contact sheets. The same command goes on with a run that was interrupted; `accel
 `torchrun --nproc_per_node N` in place of `python` splits the pictures over processes.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
+
+from samplers.command_line import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and measures; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/benchmark.py", description=__doc__)
     parser.add_argument("config", nargs="?", help="YAML file of settings, as in configs/benchmark/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     arguments = parser.parse_intermixed_args(argv)

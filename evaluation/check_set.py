@@ -9,11 +9,12 @@ captures as they are and compares the mean with the published one. Exits with 0 
 something is missing or wrong, with 2 for an unknown set, split or folder.
 """
 
-import argparse
 import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+
+from samplers.command_line import Parser
 
 _SHOWN = 20
 _PSNR_TOLERANCE = 0.02
@@ -21,9 +22,7 @@ _PSNR_TOLERANCE = 0.02
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and checks; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/check_set.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/check_set.py", description=__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a set, as --list gives it")
     parser.add_argument("root", nargs="?", metavar="DIR", help="folder of the set")
     parser.add_argument("--list", action="store_true", help="list the sets, where to get them, and their terms")

@@ -10,20 +10,18 @@ picture by picture, over the pictures that both have and count; columns of equal
 and the 95 % bootstrap interval of the mean resamples photos.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.cases import case_title, columns_of, decimals, key_of
+from samplers.command_line import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, prints the comparison and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/compare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/compare.py", description=__doc__)
     parser.add_argument("a", metavar="A.json", type=Path, help="results to compare with")
     parser.add_argument("b", metavar="B.json", type=Path, help="results that are compared")
     parser.add_argument(

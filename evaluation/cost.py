@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samplers.command_line import Parser
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,9 +28,7 @@ COLUMNS = ("map", "lens", "latent prior", "network", "data step", "rest")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, restores and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/cost.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/cost.py", description=__doc__)
     add = parser.add_argument
     add("photo", type=Path, metavar="PHOTO", help="a photo that is out of focus somewhere")
     add("--preset", choices=("fast", "balanced", "best"), default="fast", help="settings of the sampler (fast)")

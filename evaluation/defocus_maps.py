@@ -23,6 +23,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 PROTOCOLS = ("simulated", "pixel4_dp", "cuhk")
 SCHEMA = 2
 ONCE = "-once"
@@ -30,9 +32,7 @@ ONCE = "-once"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and measures; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/defocus_maps.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/defocus_maps.py", description=__doc__)
     add = parser.add_argument
     add("protocol", choices=PROTOCOLS, help="what is measured")
     add("folder", type=Path, metavar="FOLDER", help="sharp photos, or the set of captures")
@@ -45,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.stride < 1 or (arguments.count is not None and arguments.count < 1):
         parser.error("--count, --stride: expected at least 1, got less")
     # Only now the slow imports: --help and usage errors answer at once.
-    from photos import PhotoError
     from samplers.weights import WeightsError
 
     try:
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         results = _measure(arguments, methods)
-    except (PhotoError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"evaluation/defocus_maps.py: {error}", file=sys.stderr)
         return 1
     print(table(results))
@@ -114,7 +113,7 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
     from evaluation.map_protocols import PROTOCOLS as KNOWN
     from evaluation.metrics.intervals import bootstrap_interval
     from evaluation.provenance import provenance
-    from photos.files import replacing
+    from photos.files import make_folder, replacing
     from samplers.weights import weights_folder
 
     protocol = KNOWN[arguments.protocol]
@@ -146,7 +145,7 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
         "settings": {"folder": str(arguments.folder), "count": count, "stride": arguments.stride},
         **provenance(weights, torch.device("cpu")), "summary": summary, "rows": rows,
     }  # fmt: skip
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.output)
     for name, text in (("json", json.dumps(results, indent=1)), ("md", table(results))):
         with replacing(arguments.output / f"defocus_maps.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -5,7 +5,8 @@
 Every photo of the folder, in 8-bit sRGB, gets white Gaussian noise of each level, which is not clipped; the network
 is told the level and sees the whole photo; its estimate is clipped and rounded to 8 bits. That is the protocol of
 FFDNet and DRUNet for colour. PSNR is over pixels and channels, means are over photos, with 95 % bootstrap intervals.
-The noise depends on seed, level and the photo's place alone: all networks see the same.
+The noise depends on seed, level and the photo's place alone: all networks see the same. A photo that cannot be read
+is left out, and the exit code is 1.
 Results are DIR/denoising.json and DIR/denoising.md; the table is printed.
 """
 
@@ -16,6 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from samplers.command_line import Parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +35,7 @@ SCORE_TENSORS = "score_network/diffusion_pytorch_model.safetensors"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and measures; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/denoising.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/denoising.py", description=__doc__)
     add = parser.add_argument
     add("folder", type=Path, metavar="PHOTOS", help="folder of sharp photos, searched recursively")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results, replacing older")
@@ -54,21 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError:
         parser.error(f"--levels: expected numbers above 0 and up to 255, as 15,30,50, got {arguments.levels}")
     # Only now the slow imports: --help and usage errors answer at once.
-    from photos import PhotoError
     from samplers.weights import WeightsError, load_score_network
 
     try:
         networks = {name: load_score_network(name) for name in arguments.weights.split(",")}
     except WeightsError as error:
-        print(f"evaluation/denoising.py: {error}", file=sys.stderr)
-        return 2
+        return _report(error, 2)
     try:
-        results = _measure(arguments, levels, networks)
-    except (PhotoError, ValueError, OSError) as error:
-        print(f"evaluation/denoising.py: {error}", file=sys.stderr)
-        return 1
+        results, code = _measure(arguments, levels, networks)
+    except (ValueError, OSError) as error:
+        return _report(error)
     print(table(results))
-    return 0
+    return code
 
 
 def table(results: dict) -> str:
@@ -112,21 +110,34 @@ def denoise(network: "ScoreNetwork", y: "Tensor", noise_std: float) -> "Tensor":
     return (((x + 1) / 2).clamp(0, 1) * 255).round() / 255
 
 
-def _measure(arguments: argparse.Namespace, levels: list[float], networks: "dict[str, ScoreNetwork]") -> dict:
+def _report(error: object, code: int = 1) -> int:
+    print(f"evaluation/denoising.py: {error}", file=sys.stderr)
+    return code
+
+
+def _measure(
+    arguments: argparse.Namespace, levels: list[float], networks: "dict[str, ScoreNetwork]"
+) -> tuple[dict, int]:
+    """Results and the exit code: a photo that cannot be read stops no other."""
     import numpy as np
     import torch
 
     from evaluation.metrics import bootstrap_interval, psnr
     from evaluation.provenance import provenance
-    from photos import find_photos, read
-    from photos.files import replacing
+    from photos import PhotoError, find_photos, read
+    from photos.files import make_folder, replacing
     from samplers.weights import weights_folder
 
     files = find_photos(arguments.folder)[: arguments.count]
-    rows = []
+    rows, code = [], 0
     for index, file in enumerate(files):
+        try:
+            pixels = read(file).pixels
+        except PhotoError as error:
+            code = _report(error)
+            continue
         # Of photos of more bits what 8 bits hold.
-        pixels = np.rint(read(file).pixels * 255).astype(np.float32) / np.float32(255)
+        pixels = np.rint(pixels * 255).astype(np.float32) / np.float32(255)
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         for level in levels:
             seeds = [arguments.seed, index, round(1000 * level)]
@@ -139,6 +150,8 @@ def _measure(arguments: argparse.Namespace, levels: list[float], networks: "dict
                 row = {"photo": file.name, "level": level, "weights": name, "psnr": psnr(restored, x)}
                 rows.append({**row, "seconds": seconds})
         print(file.name, file=sys.stderr)
+    if not rows:
+        raise ValueError(f"{arguments.folder}: expected photos that can be read, got none")
     summary = []
     for name in networks:
         for level in levels:
@@ -159,14 +172,15 @@ def _measure(arguments: argparse.Namespace, levels: list[float], networks: "dict
     results = {
         "schema_version": SCHEMA, "protocol": PROTOCOL,
         "settings": {
-            "folder": str(arguments.folder), "photos": len(files), "levels": levels, "seed": arguments.seed,
+            "folder": str(arguments.folder), "photos": len(rows) // (len(levels) * len(networks)),
+            "levels": levels, "seed": arguments.seed,
         }, **found, "networks": about, "summary": summary, "rows": rows,
     }  # fmt: skip
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.output)
     for kind, text in (("json", json.dumps(results, indent=1)), ("md", table(results))):
         with replacing(arguments.output / f"denoising.{kind}") as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return results
+    return results, code
 
 
 if __name__ == "__main__":

@@ -6,17 +6,16 @@ The page has, for each name, the lines `<!-- begin NAME -->` and `<!-- end NAME 
 them is replaced, the rest stays as it is.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and rewrites the page; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="evaluation/results_page.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluation/results_page.py", description=__doc__)
     parser.add_argument("page", type=Path, help="Markdown file")
     parser.add_argument("results", nargs="+", metavar="NAME=FILE", help="results.json of a benchmark")
     arguments = parser.parse_args(argv)

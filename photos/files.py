@@ -180,6 +180,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, unless it is there.
+
+    Raises:
+        PhotoError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PhotoError(f"{folder}: expected a folder or nothing there, got a file in its place") from error
+    except OSError as error:
+        raise PhotoError(f"{folder}: the folder cannot be made: {error.strerror or error}") from error
+
+
 def file_bytes(path: Path) -> bytes:
     """The content of a file.
 

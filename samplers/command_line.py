@@ -1,4 +1,4 @@
-"""Values of options on the command lines of this folder, and a parser that reports errors in one line."""
+"""A parser of command lines that reports errors in one line, and values of options."""
 
 import argparse
 import math
@@ -10,7 +10,16 @@ __all__ = ["Parser", "grid", "noise_std", "port", "radius", "samples", "seed", "
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports usage errors in one line."""
+    """Takes options by their full names alone and reports usage errors in one line.
+
+    Args:
+        prog: Name of the script, which errors begin with.
+        description: Shown by --help as it is laid out.
+    """
+
+    def __init__(self, prog: str, description: str) -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=prog, description=description, formatter_class=layout, allow_abbrev=False)
 
     def error(self, message: str) -> None:
         """Prints the message and exits."""

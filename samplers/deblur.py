@@ -99,8 +99,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def command_parser() -> Parser:
     """The options, their defaults and their help."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="deblur.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(prog="deblur.py", description=__doc__)
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="photos or folders of photos, and key=value pairs")
     add("-o", "--output", metavar="DIR", help="folder of the results; made if needed")

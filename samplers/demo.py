@@ -11,7 +11,6 @@ exit codes:
   2  the command line, the weights, the device or the port cannot be used, or gradio is missing
 """
 
-import argparse
 import os
 import socket
 import sys
@@ -27,8 +26,7 @@ from samplers.exit_codes import USAGE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and serves the page until it is interrupted; returns the exit code."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="demo.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(prog="demo.py", description=__doc__)
     parser.add_argument("--port", type=port, metavar="N", help="of the page (default: the first free one from 7860)")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who can open it (default: 127.0.0.1)")
     parser.add_argument("--weights", metavar="DIR", help="folder of a saved pipeline (default: weights/base)")

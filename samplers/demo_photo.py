@@ -6,16 +6,15 @@ The photo is Chelsea by Stefan van der Walt, dedicated to the public domain (CC0
 package scikit-image, so that nothing is downloaded here. Prints the path of the file.
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+from samplers.command_line import Parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Writes FOLDER/chelsea.png without loss; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="demo_photo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="demo_photo.py", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if needed")
     folder = parser.parse_args(argv).folder
     try:

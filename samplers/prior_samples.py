@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(arguments.output, rows if photos else rows[2:], bool(photos))
     except FloatingPointError as error:
         return _report(error, NOT_FINITE)
-    except (PhotoError, OSError) as error:
+    except PhotoError as error:
         return _report(error, FILE)
     print(arguments.output)
     return 0
@@ -117,8 +117,7 @@ def draw(
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="prior_samples.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(prog="prior_samples.py", description=__doc__)
     add = parser.add_argument
     add("photos", nargs="*", type=Path, metavar="PHOTO", help="photos whose low frequencies are started from")
     add("-o", "--output", type=Path, required=True, metavar="FILE.png", help="the table to write")
@@ -183,7 +182,7 @@ def _blurred(x: "Tensor", radius: float) -> "Tensor":
 def _write(file: Path, rows: list[list["Tensor | None"]], with_photos: bool) -> None:
     from PIL import Image, ImageDraw, ImageFont
 
-    from photos.files import replacing
+    from photos.files import make_folder, replacing
 
     side = rows[-1][0].shape[-1]
     cell = side + _GAP
@@ -198,7 +197,7 @@ def _write(file: Path, rows: list[list["Tensor | None"]], with_photos: bool) -> 
                 continue
             pixels = ((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
             sheet.paste(Image.fromarray(pixels), (_MARGIN + column * cell, row * cell))
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with replacing(file) as temporary:
         sheet.save(temporary, "PNG", optimize=True)
 

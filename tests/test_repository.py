@@ -1,5 +1,6 @@
 """The repository as a whole: sizes, packaging, scripts that answer at once."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -87,3 +88,12 @@ def test_help_answers_without_slow_imports(script, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
     assert done.stderr.splitlines()[-1] == "imported:"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_usage_error_is_one_line(script, tmp_path):
+    command = [sys.executable, str(PROJECT / script), "--no-such-option"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    name = Path(script).name
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and re.match(rf"(\w+/)?{name}: ", done.stderr), done.stderr

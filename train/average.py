@@ -6,17 +6,16 @@ The run has left snapshots of its averages in `averages/`; see `train/averaging.
 pipeline folder for `samplers/deblur.py --weights`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and exports; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/average.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/average.py", description=__doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run of train/score.py")
     parser.add_argument("--length", type=float, required=True, help="share of the run that the average spreads over")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where; must not exist")

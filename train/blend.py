@@ -9,19 +9,18 @@ al., "Robust fine-tuning of zero-shot models", CVPR 2022, https://arxiv.org/abs/
 copy of the first folder with the mixed network, in half precision.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from samplers.command_line import Parser
 
 PARTS = ("defocus_map", "latent_prior")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and exports; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/blend.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/blend.py", description=__doc__)
     parser.add_argument("first", metavar="FIRST", help="saved pipeline, or export of a run, of the first network")
     parser.add_argument("second", metavar="SECOND", help="the same of the second")
     parser.add_argument("--part", required=True, choices=PARTS, help="which of their networks")

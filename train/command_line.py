@@ -1,8 +1,9 @@
 """The command line that the training scripts share."""
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
+
+from samplers.command_line import Parser
 
 __all__ = ["run_training"]
 
@@ -24,9 +25,7 @@ def run_training(
     Returns:
         The exit code: 2 for a setting that cannot be used, 1 for other errors.
     """
-    parser = argparse.ArgumentParser(
-        prog=script, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=script, description=description)
     parser.add_argument("config", nargs="?", help=f"YAML file of settings, as in {configs}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     parser.add_argument("--dry-run", action="store_true", help="print the settings and sizes, and stop")

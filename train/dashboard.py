@@ -6,17 +6,16 @@
 Both have the panels of `train/dashboard_panels.py`. The page needs nothing but itself, and runs need not be finished.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and writes the dashboard; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/dashboard.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/dashboard.py", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a training run, with log.jsonl")
     parser.add_argument("-o", "--out", metavar="FILE", help="HTML page to write (default: dashboard.html)")
     parser.add_argument("--link", action="store_true", help="link pictures relative to the page instead of embedding")

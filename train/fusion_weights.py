@@ -7,10 +7,11 @@ of weights are listed by the mean log-loss of the true radius, the best first, e
 the smallest absolute error among those that are not above the median.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from samplers.command_line import Parser
 
 NETWORK_WEIGHTS = (0.0, 0.5, 0.75, 1.0, 1.25)
 EVIDENCE_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -19,9 +20,7 @@ QUANTILES = (0.35, 0.38, 0.42, 0.46, 0.5)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and prints the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/fusion_weights.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/fusion_weights.py", description=__doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run of train/defocus_map.py")
     parser.add_argument("--weights", required=True, metavar="DIR", help="folder that holds the network, defocus_map/")
     parser.add_argument("--count", type=int, default=48, metavar="N", help="captures (default: 48)")

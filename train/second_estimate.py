@@ -9,10 +9,11 @@ Rows are listed by the mean gain in PSNR over the capture, the best first; besid
 eighth. The regression alone has a row too.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from samplers.command_line import Parser
 
 VARIANCES = (1.0, 4.0, 16.0, 64.0)
 FADES = (0.0, 0.03, 0.1)
@@ -20,9 +21,7 @@ FADES = (0.0, 0.03, 0.1)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and prints the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/second_estimate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/second_estimate.py", description=__doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run of train/latent_prior.py")
     parser.add_argument("--weights", required=True, metavar="DIR", help="saved pipeline with a latent_prior")
     parser.add_argument("--count", type=int, default=12, metavar="N", help="captures (default: 12)")

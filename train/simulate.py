@@ -18,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 LARGEST_RADIUS = 64.0
 LENS = ("focal_length", "f_number", "focus", "pixel_pitch")
 
@@ -39,18 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.depth is None and arguments.depth_unit is not None:
         parser.error("--depth-unit: expected only with --depth, got none")
     # Only now the slow imports: --help and usage errors answer at once.
-    from photos import PhotoError
-
     try:
         return _simulate(arguments)
-    except (PhotoError, ValueError, OSError) as error:
+    except ValueError as error:
         return _report(error)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="train/simulate.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="train/simulate.py", description=__doc__)
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="sharp photos or folders of them")
     add("-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the set; nothing is overwritten")
@@ -93,7 +91,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from PIL import Image
 
     from photos import PhotoError, write_map
-    from photos.files import replacing
+    from photos.files import make_folder, replacing
 
     if arguments.scale > 1:
         raise ValueError(f"--scale: expected at most 1, got {arguments.scale:g}")
@@ -120,7 +118,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
             continue
         blurred, sharp, map_ = files[name]
         for file in files[name]:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(file.parent)
         for file, picture in ((blurred, capture.y), (sharp, capture.x)):
             codes = np.rint(255 * picture.permute(1, 2, 0).numpy()).astype(np.uint8)
             with replacing(file) as temporary:

@@ -8,7 +8,6 @@ command again to go on: finished runs are skipped, interrupted ones resume. At t
 results.json, best run first.
 """
 
-import argparse
 import json
 import math
 import shlex
@@ -18,14 +17,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the sweep; returns the exit code, 1 if a run failed."""
-    parser = argparse.ArgumentParser(
-        prog="train/sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/sweep.py", description=__doc__)
     parser.add_argument("sweep", help="YAML file of a sweep, as in configs/sweeps/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of every run; run.dir is needed")
     parser.add_argument("--count", type=int, metavar="N", help="number of runs (default: run_cap of the file)")

@@ -7,18 +7,17 @@ third to take its turn is the network's convolutions alone in bf16: their rate i
 of it that the step reaches is printed. Patches lie in memory: loading photos is not measured.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from samplers.command_line import Parser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and measures; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/throughput.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/throughput.py", description=__doc__)
     parser.add_argument("config", help="YAML file of settings, as in configs/score/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")

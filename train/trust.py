@@ -13,6 +13,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from samplers.command_line import Parser
+
 _SIDE = 192  # pixels
 _BLOCK = 16  # pixels
 _BLURRED_ALREADY = 0.06  # share of the pixels
@@ -21,9 +23,7 @@ _RIDGE = 1e-4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and prints the weights; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train/trust.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="train/trust.py", description=__doc__)
     parser.add_argument("overrides", nargs="+", metavar="data.root=PHOTOS", help="settings of the photos")
     parser.add_argument("--weights", default="weights/base", metavar="DIR", help="pipeline (default: weights/base)")
     parser.add_argument("--preset", default="fast", help="settings in configs/deblur/ (default: fast)")

@@ -100,6 +100,32 @@ def test_bad_input_is_one_sentence(photos, tmp_path, capsys, options, code, mess
     assert not (tmp_path / "out").exists()
 
 
+def test_a_photo_that_cannot_be_read_stops_no_other(photos, weights, tmp_path, capsys):
+    def run(out):
+        code = main([str(photos), "-o", str(tmp_path / out), "--weights", str(weights / "one")])
+        return code, json.loads((tmp_path / out / "denoising.json").read_text())
+
+    _, whole = run("whole")
+    (photos / "a.png").write_bytes(b"no picture")
+    code, results = run("out")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("evaluation/denoising.py: ")]
+    assert code == 1 and len(lines) == 1 and "a.png" in lines[0]
+    assert results["settings"]["photos"] == 1
+    # The other's place, and with it its noise, is what it was.
+    assert [row["psnr"] for row in results["rows"]] == [row["psnr"] for row in whole["rows"] if row["photo"] == "b.png"]
+    (photos / "b.png").write_bytes(b"none either")
+    assert main([str(photos), "-o", str(tmp_path / "none"), "--weights", str(weights / "one")]) == 1
+    assert "photos: expected photos that can be read, got none" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_results_in_place_of_a_file_are_refused(photos, weights, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert main([str(photos), "-o", str(tmp_path / "out"), "--weights", str(weights / "one")]) == 1
+    assert f"{tmp_path / 'out'}: expected a folder or nothing there, got a file" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_folder_without_photos_is_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "-o", str(tmp_path / "out"), "--weights", "weights/small"]) == 1

@@ -83,3 +83,11 @@ def test_bad_input_is_one_sentence(table, photo, arguments, code, message):
     got, printed, file = table(*[photo if word == "PHOTO" else word for word in arguments])
     assert got == code and message in printed.err and printed.err.count("\n") == 1
     assert not file.exists()
+
+
+def test_a_file_in_place_of_the_folder_is_kept(table):
+    folder = table("--steps", "6")[2].parent
+    folder.write_text("mine")
+    code, printed, _ = table("--count", "1")
+    assert code == 3 and f"{folder}: expected a folder or nothing there, got a file" in printed.err
+    assert printed.err.count("\n") == 1 and folder.read_text() == "mine"

@@ -118,6 +118,7 @@ def test_nothing_is_overwritten(photo, tmp_path, capsys):
     (out / "sharp").mkdir(parents=True)
     (out / "sharp" / "cat.png").write_bytes(b"mine")
     _refused(capsys, [photo, "-o", out], out / "sharp" / "cat.png", "expected no such file")
+    _refused(capsys, [photo, "-o", photo], photo, "expected a folder or nothing there")
     assert (out / "sharp" / "cat.png").read_bytes() == b"mine" and not (out / "blurred").exists()
 
 
