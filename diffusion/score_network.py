@@ -21,15 +21,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion.pixel_norm import PixelNorm
+
 __all__ = ["ScoreNetwork", "block_counts", "block_widths"]
-
-
-class PixelNorm(nn.Module):
-    """Standardises the channels of each pixel on its own: (B, C, H, W) -> (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        # A view where channels are last: free of copies in the channels_last memory format.
-        return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion.latent_prior.attention import CrossAttention, DualAttention, PixelNorm
+from diffusion.latent_prior.attention import CrossAttention, DualAttention
 from diffusion.latent_prior.details import DETAIL_CHANNELS, DETAIL_REACH, colours_and_details
+from diffusion.pixel_norm import PixelNorm
 
 __all__ = ["Fusion", "RegressionTransformer", "TokenHierarchy"]
 
