@@ -150,7 +150,7 @@ class SamplerSettings:
     trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
     latent_prior_variance: float = 16.0
-    latent_prior_share: float = 0.4
+    latent_prior_share: float = 0.5
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"

@@ -11,11 +11,10 @@ The weights are found on simulated captures by lenses, cameras and files that th
 (`train/trust.py`); the residual of the capture and its contrast were no better judges.
 
 A mean of the regression and the sampler has less error than either. The regression needs no map, so that the sampler's
-best share falls with the confidence of the map, faster than by the model above and, up to 12 px, at any radius: on
-held-out captures it was 0.5 where c > 0.92, 0.2 from 0.8 on, and 0.1 below. With s the regression's share where the map
-is certain,
+best share falls with the confidence of the map, faster than by the model above. With s the regression's share where the
+map is certain,
 
-    a = (1 - s) c^3.
+    a = (1 - s) c^6.
 """
 
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from torch import Tensor
 __all__ = ["share_beside_regression", "trust_features", "trusted_share"]
 
 _SMALLEST = 0.3  # pixels; nothing is restored below
-_DOUBT = 3  # exponent of the confidence
+_DOUBT = 6  # exponent of the confidence
 
 
 def trust_features(radius_map: Tensor, confidence: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, ph
     sampled = with_prior(photo, **options, settings=replace(settings, temperature=scale)).image
     settings = replace(settings, temperature=temperature)
     mixed = with_prior(photo, **options, confidence=confidence, settings=settings).image
-    trust = (1 - share) * confidence**3 if share else torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
+    trust = (1 - share) * confidence**6 if share else torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
     regression = (photo + 0.05).clamp(0, 1)
     assert (sampled - regression).abs().mean() > 0.02
     torch.testing.assert_close(mixed, trust * sampled + (1 - trust) * regression, atol=2e-3, rtol=0)
