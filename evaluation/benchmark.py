@@ -14,7 +14,7 @@ contact sheets. The same command goes on with a run that was interrupted; `accel
 import sys
 from collections.abc import Sequence
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,11 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(load_config(BenchmarkConfig, file, overrides))
     except ConfigError as error:
-        print(f"evaluation/benchmark.py: {error}", file=sys.stderr)
-        return 2
+        return report_error("evaluation/benchmark.py", error, 2)
     except (ValueError, OSError) as error:
-        print(f"evaluation/benchmark.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("evaluation/benchmark.py", error, 1)
     return 0
 
 

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 _SHOWN = 20
 _PSNR_TOLERANCE = 0.02
@@ -56,13 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _check(known, root, split, arguments.input_psnr)
     except ValueError as error:
-        print(f"evaluation/check_set.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("evaluation/check_set.py", error, 1)
 
 
 def _refused(sentence: str) -> int:
-    print(f"evaluation/check_set.py: {sentence}", file=sys.stderr)
-    return 2
+    return report_error("evaluation/check_set.py", sentence, 2)
 
 
 def _list(sets) -> None:

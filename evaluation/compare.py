@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.cases import case_title, columns_of, decimals, key_of
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,15 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         a, b = _read(arguments.a), _read(arguments.b)
     except ValueError as error:
-        return _report(error, 1)
+        return report_error("evaluation/compare.py", error, 1)
     try:
         columns = [_pair(text, a, b) for text in arguments.columns] if arguments.columns else None
     except ValueError as error:
-        return _report(f"--columns: {error}", 2)
+        return report_error("evaluation/compare.py", f"--columns: {error}", 2)
     try:
         comparisons = compare(a, b, columns)
     except ValueError as error:
-        return _report(f"{arguments.a} and {arguments.b}: {error}", 1)
+        return report_error("evaluation/compare.py", f"{arguments.a} and {arguments.b}: {error}", 1)
     warnings = differing_protocols(a, b)
     if others := max(pair["other_inputs"] for pair in comparisons):
         warnings.append(f"the figures before restoration differ on {others} of the pictures: these are other captures")
@@ -149,11 +149,6 @@ def _row(cells: Sequence[object], head: bool = False) -> list[str]:
 def _cell(text: object) -> str:
     """Text that Markdown shows as it is, on one line."""
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def _report(error: object, code: int) -> int:
-    print(f"evaluation/compare.py: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.cases import case_title, columns_of, ranked
 from evaluation.results import gain
-from photos.files import replacing
+from photos.files import make_folder, replacing
 from photos.maps import map_picture
 
 __all__ = ["write_contact_sheets"]
@@ -70,7 +70,7 @@ def write_contact_sheets(out: Path, results: dict, *, per_page: int = 6, cell: i
         return Image.fromarray(map_picture(np.asarray(picture) * (radius / 255), largest or 1.0))
 
     folder, files, names = out / "contact_sheets", [], set()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for column in columns_of(results):
         rows = [row for row in results["rows"] if row["column"] == column]
         order = [row for _, row in ranked(rows)]

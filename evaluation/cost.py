@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pipeline = DefocusDeblurPipeline.from_pretrained(arguments.weights)
         image = torch.from_numpy(read(arguments.photo).pixels).permute(2, 0, 1)[None].contiguous()
     except (WeightsError, PhotoError) as error:
-        print(f"evaluation/cost.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WeightsError) else 1
+        return report_error("evaluation/cost.py", error, 2 if isinstance(error, WeightsError) else 1)
     settings = load_config(SamplerSettings, preset_file(arguments.preset))
     try:
         if arguments.size is not None:
@@ -63,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds, blurred = profile(pipeline, image, settings)
     except (RuntimeError, MemoryError) as error:
         size = "x".join(map(str, arguments.size or image.shape[:1:-1]))
-        reason = " ".join(str(error).split())
-        print(f"evaluation/cost.py: expected to restore {size} pixels, got: {reason}", file=sys.stderr)
-        return 1
+        return report_error("evaluation/cost.py", f"expected to restore {size} pixels, got: {error}", 1)
     height, width = image.shape[-2:]
     print(f"| photo | blurred | preset | {' | '.join(COLUMNS)} | all, s |\n|---|---|---|{'---|' * (len(COLUMNS) + 1)}")
     cells = " | ".join(f"{seconds[column]:.1f}" for column in COLUMNS)

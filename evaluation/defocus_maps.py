@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 PROTOCOLS = ("simulated", "pixel4_dp", "cuhk")
 SCHEMA = 2
@@ -50,13 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         methods = _methods(arguments)
     except (WeightsError, ValueError) as error:
-        print(f"evaluation/defocus_maps.py: {error}", file=sys.stderr)
-        return 2
+        return report_error("evaluation/defocus_maps.py", error, 2)
     try:
         results = _measure(arguments, methods)
     except (ValueError, OSError) as error:
-        print(f"evaluation/defocus_maps.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("evaluation/defocus_maps.py", error, 1)
     print(table(results))
     return 0
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         networks = {name: load_score_network(name) for name in arguments.weights.split(",")}
     except WeightsError as error:
-        return _report(error, 2)
+        return report_error("evaluation/denoising.py", error, 2)
     try:
         results, code = _measure(arguments, levels, networks)
     except (ValueError, OSError) as error:
-        return _report(error)
+        return report_error("evaluation/denoising.py", error, 1)
     print(table(results))
     return code
 
@@ -110,11 +110,6 @@ def denoise(network: "ScoreNetwork", y: "Tensor", noise_std: float) -> "Tensor":
     return (((x + 1) / 2).clamp(0, 1) * 255).round() / 255
 
 
-def _report(error: object, code: int = 1) -> int:
-    print(f"evaluation/denoising.py: {error}", file=sys.stderr)
-    return code
-
-
 def _measure(
     arguments: argparse.Namespace, levels: list[float], networks: "dict[str, ScoreNetwork]"
 ) -> tuple[dict, int]:
@@ -134,7 +129,7 @@ def _measure(
         try:
             pixels = read(file).pixels
         except PhotoError as error:
-            code = _report(error)
+            code = report_error("evaluation/denoising.py", error, 1)
             continue
         # Of photos of more bits what 8 bits hold.
         pixels = np.rint(pixels * 255).astype(np.float32) / np.float32(255)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from evaluation.cases import case_title, decimals, group_title, key_of
 from evaluation.results import gain
-from photos.files import replacing
+from photos.files import make_folder, replacing
 from photos.maps import COLOURS
 
 __all__ = ["write_html_report"]
@@ -46,7 +46,7 @@ def write_html_report(out: Path, results: dict) -> Path:
         results=_embedded(_viewed(results)),
     )
     file = Path(out) / "report.html"
-    Path(out).mkdir(parents=True, exist_ok=True)
+    make_folder(Path(out))
     with replacing(file) as temporary:
         # A file's name need not be text; what is none is shown as question marks.
         temporary.write_bytes(page.encode("utf-8", "replace"))

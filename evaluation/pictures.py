@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.captures import Capture
-from photos.files import replacing
+from photos.files import make_folder, replacing
 
 __all__ = ["Pictures"]
 
@@ -47,7 +47,7 @@ class Pictures:
         path = f"pictures/{path}"
         file = self._folder / path
         if not (once and file.exists()):
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(file.parent)
             codes = np.rint(255 * picture[0].clamp(0, 1).permute(1, 2, 0).numpy()).astype(np.uint8)
             with replacing(file) as temporary:
                 Image.fromarray(codes.squeeze()).save(temporary, format="PNG")

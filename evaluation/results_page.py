@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with replacing(arguments.page) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
-        print(f"evaluation/results_page.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("evaluation/results_page.py", error, 1)
     return 0
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from photos.files import replacing
+from photos.files import make_folder, replacing
 
 __all__ = ["RunFolder", "row_key"]
 
@@ -31,7 +31,7 @@ class RunFolder:
         self._own = folder / f"rows-{rank:03d}.jsonl"
         if rank:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         recorded = folder / "run.json"
         if overwrite:
             for file in [recorded, *folder.glob("rows-*.jsonl")]:

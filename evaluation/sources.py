@@ -81,7 +81,9 @@ def _scikit_image_photos(folder: Path) -> Path:
         raise ValueError("data.root=scikit-image needs that package: pip install 'scorefocus[peers]'") from None
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
+    from photos.files import make_folder
+
+    make_folder(folder)
     for name in _SMOKE_PHOTOS:
         Image.fromarray(getattr(data, name)()).save(folder / f"{name}.png")
     return folder

@@ -7,7 +7,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +177,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise PhotoError(f"{path}: the file cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Nor is there one to remove where a folder turns out to be a file.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -189,7 +191,8 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise PhotoError(f"{folder}: expected a folder or nothing there, got a file in its place") from error
+        file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), folder)
+        raise PhotoError(f"{file}: expected a folder or nothing there, got a file") from error
     except OSError as error:
         raise PhotoError(f"{folder}: the folder cannot be made: {error.strerror or error}") from error
 

@@ -1,12 +1,13 @@
-"""A parser of command lines that reports errors in one line, and values of options."""
+"""What scripts share of their command lines: a parser, errors in one line, values of options."""
 
 import argparse
 import math
 import re
+import sys
 
 from samplers.exit_codes import USAGE
 
-__all__ = ["Parser", "grid", "noise_std", "port", "radius", "samples", "seed", "share", "value_range"]
+__all__ = ["Parser", "grid", "noise_std", "port", "radius", "report_error", "samples", "seed", "share", "value_range"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,6 +25,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """Prints the message and exits."""
         self.exit(USAGE, f"{self.prog}: {message} (see --help)\n")
+
+
+def report_error(script: str, error: object, code: int) -> int:
+    """Prints an error of a script in one line and returns the exit code."""
+    print(f"{script}: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return code
 
 
 def noise_std(text: str) -> float:

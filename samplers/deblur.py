@@ -41,11 +41,13 @@ from pathlib import Path
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
 from photos import PHOTO_SUFFIXES
 from samplers.chosen_method import MAP_ESTIMATORS, METHODS, PRESETS, PSFS, MethodChoice, UsageError, make_method
-from samplers.command_line import Parser, grid, noise_std, radius, samples, seed, share, value_range
+from samplers.command_line import Parser, grid, noise_std, radius, report_error, samples, seed, share, value_range
 from samplers.exit_codes import FILE, INTERRUPTED, USAGE
 from samplers.launch import Launch
 
 LARGEST_RADIUS = 100.0
+
+_report = partial(report_error, "deblur.py")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -244,12 +246,6 @@ def _report_first(launch: Launch, error: object, code: int) -> int:
     if launch.rank == 0:
         return _report(error, code)
     launch.let_the_first_speak()
-    return code
-
-
-def _report(error: object, code: int) -> int:
-    """Prints one line and returns the code."""
-    print(f"deblur.py: {' '.join(str(error).splitlines())}", file=sys.stderr)
     return code
 
 

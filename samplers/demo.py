@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
-from samplers.command_line import Parser, port
+from samplers.command_line import Parser, port, report_error
 from samplers.exit_codes import USAGE
 
 
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             import gradio  # noqa: F401
         except ImportError as error:
-            return _report(f"expected the package gradio, got an error: {error}: pip install -e '.[demo]'")
+            needed = f"expected the package gradio, got an error: {error}: pip install -e '.[demo]'"
+            return report_error("demo.py", needed, USAGE)
         return _serve(arguments.host, arguments.port, Path(room), arguments.weights, arguments.device)
 
 
@@ -58,10 +59,11 @@ def _serve(host: str, number: int | None, room: Path, weights: str | None, devic
             print(f"{address} (Ctrl-C ends it)", flush=True)
             threading.Event().wait()
     except (UsageError, ConfigError, WeightsError) as error:
-        return _report(error)
+        return report_error("demo.py", error, USAGE)
     except OSError as error:
         option = f"--host {host}" if number is None else f"--host {host} --port {number}"
-        return _report(f"{option}: expected an address to serve the page at, got: {error.strerror or error}")
+        reason = f"{option}: expected an address to serve the page at, got: {error.strerror or error}"
+        return report_error("demo.py", reason, USAGE)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -72,11 +74,6 @@ def _try_address(host: str, number: int | None) -> None:
     """Raises an OSError where nothing can be served: Gradio would try a hundred ports and talk about each."""
     family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
     socket.create_server((host, number or 0), family=family).close()
-
-
-def _report(error: object) -> int:
-    print(f"demo.py: {' '.join(str(error).split())}", file=sys.stderr)
-    return USAGE
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ package scikit-image, so that nothing is downloaded here. Prints the path of the
 import sys
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
+from samplers.exit_codes import FILE, USAGE
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,13 +21,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from skimage.data import chelsea
     except ImportError:
-        print("demo_photo.py: expected scikit-image, got no such package: pip install -e '.[sample]'", file=sys.stderr)
-        return 2
+        needed = "expected scikit-image, got no such package: pip install -e '.[sample]'"
+        return report_error("demo_photo.py", needed, USAGE)
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
+    from photos import PhotoError
+    from photos.files import make_folder, replacing
+
     file = folder / "chelsea.png"
-    Image.fromarray(chelsea()).save(file)
+    try:
+        make_folder(folder)
+        with replacing(file) as temporary:
+            Image.fromarray(chelsea()).save(temporary, format="PNG")
+    except PhotoError as error:
+        return report_error("demo_photo.py", error, FILE)
     print(file)
     return 0
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
-from samplers.command_line import Parser, radius, seed
+from samplers.command_line import Parser, radius, report_error, seed
 from samplers.exit_codes import FILE, NOT_FINITE, USAGE
 
 if TYPE_CHECKING:
@@ -47,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from samplers.weights import load_score_network
 
     if arguments.output.exists() and not arguments.overwrite:
-        return _report(f"{arguments.output}: expected no such file yet, got one (--overwrite replaces it)", FILE)
+        there = f"{arguments.output}: expected no such file yet, got one (--overwrite replaces it)"
+        return report_error("prior_samples.py", there, FILE)
     try:
         network = load_score_network(arguments.weights)
         largest = network.config.sigma_max
         for option, level in (("--sigma-noise", arguments.sigma_noise), ("--sigma-photo", arguments.sigma_photo)):
             check_known(option, level or largest, largest)
     except ValueError as error:
-        return _report(error, USAGE)
+        return report_error("prior_samples.py", error, USAGE)
     try:
         photos = [_middle(file, arguments.side) for file in arguments.photos]
         blurred = [_blurred(x, arguments.blur) for x in photos]
@@ -70,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             ])  # fmt: skip
         _write(arguments.output, rows if photos else rows[2:], bool(photos))
     except FloatingPointError as error:
-        return _report(error, NOT_FINITE)
+        return report_error("prior_samples.py", error, NOT_FINITE)
     except PhotoError as error:
-        return _report(error, FILE)
+        return report_error("prior_samples.py", error, FILE)
     print(arguments.output)
     return 0
 
@@ -200,11 +201,6 @@ def _write(file: Path, rows: list[list["Tensor | None"]], with_photos: bool) -> 
     make_folder(file.parent)
     with replacing(file) as temporary:
         sheet.save(temporary, "PNG", optimize=True)
-
-
-def _report(error: object, code: int) -> int:
-    print(f"prior_samples.py: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -90,6 +90,12 @@ def test_help_answers_without_slow_imports(script, tmp_path):
     assert done.stderr.splitlines()[-1] == "imported:"
 
 
+def test_errors_are_printed_in_one_place():
+    for script in SCRIPTS:
+        text = (PROJECT / script).read_text(encoding="utf-8")
+        assert "ArgumentParser(" not in text and not re.search(r"print\(f?\"[^\"]*\{error", text), script
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_usage_error_is_one_line(script, tmp_path):
     command = [sys.executable, str(PROJECT / script), "--no-such-option"]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,8 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(export_average(arguments.run, arguments.length, arguments.output, arguments.step))
     except (ValueError, OSError) as error:
-        print(f"train/average.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/average.py", error, 1)
     return 0
 
 
@@ -58,7 +57,6 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     config = load_config(ScoreConfig, run / "config.yaml")
     network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
     network.load_state_dict(weights)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     export_pipeline(network, folder, config.noise, config.pipeline)
     advice = "" if error < 0.05 else "; too far from the lengths that were tracked, or too few snapshots"
     return f"average of length {length} at step {step} in {folder}; its profile is met to {error:.2%}{advice}"

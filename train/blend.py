@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 PARTS = ("defocus_map", "latent_prior")
 
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         export_blend(arguments.first, arguments.second, arguments.part, arguments.share, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"train/blend.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/blend.py", error, 1)
     print(arguments.output)
     return 0
 

@@ -1,9 +1,8 @@
 """The command line that the training scripts share."""
 
-import sys
 from collections.abc import Callable, Sequence
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 __all__ = ["run_training"]
 
@@ -46,10 +45,8 @@ def run_training(
         config = load_settings(schema(), file, overrides)
         train(config, dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
     except ConfigError as error:
-        print(f"{script}: {error}", file=sys.stderr)
-        return 2
+        return report_error(script, error, 2)
     except (ValueError, OSError, SafetensorError) as error:
         # The last one where weights cannot be exported, the disk being full for example.
-        print(f"{script}: {error}", file=sys.stderr)
-        return 1
+        return report_error(script, error, 1)
     return 0

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_dashboard(out, runs, link_pictures=arguments.link)
             print(out)
     except (ValueError, OSError) as error:
-        print(f"train/dashboard.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/dashboard.py", error, 1)
     return 0
 
 

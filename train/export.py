@@ -9,6 +9,7 @@ import torch
 from diffusion import SDE, VESDE, NoiseLevels, ScoreNetwork
 from diffusion.latent_prior import LatentFiLM, SwinDiff
 from optics.defocus_map.network import DefocusMapNetwork
+from photos.files import make_folder
 from samplers.pipeline import DefocusDeblurPipeline
 from samplers.weights import SUMS, WeightsError, quiet_diffusers
 
@@ -134,6 +135,7 @@ def _write(saved: DefocusDeblurPipeline | Network, folder: Path, part: str = "")
     """Saves something in a folder, or in a part of it, with SHA256SUMS; an older folder is replaced when it is done."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(temporary)
     with quiet_diffusers():
         saved.save_pretrained(temporary / part)
     files = sorted(file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file())

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 NETWORK_WEIGHTS = (0.0, 0.5, 0.75, 1.0, 1.25)
 EVIDENCE_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 .format(*row)
             )  # fmt: skip
     except (ValueError, OSError) as error:
-        print(f"train/fusion_weights.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/fusion_weights.py", error, 1)
     return 0
 
 

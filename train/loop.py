@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from photos.files import make_folder
 from samplers.config import ConfigError, write_config
 from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
 from train.changes import changed_settings
@@ -133,7 +134,7 @@ class TrainingLoop:
             # It counts passes, of which a step may have had another number before.
             accelerator.step = self._state.step * optim.accumulate
         if accelerator.is_main_process:
-            (self.run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+            make_folder(self.run_dir / "checkpoints")
             write_config(config, self.run_dir / "config.yaml")
             drop_snapshots_after(self._state.step, self.run_dir / "averages")
         accelerator.wait_for_everyone()

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 VARIANCES = (1.0, 4.0, 16.0, 64.0)
 FADES = (0.0, 0.03, 0.1)
@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, mean, worst in _compare(arguments.run, arguments.weights, arguments.count, arguments.overrides):
             print(f"{name:28s}  gain {mean:+.3f} dB  worst eighth {worst:+.3f} dB")
     except (ValueError, OSError) as error:
-        print(f"train/second_estimate.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/second_estimate.py", error, 1)
     return 0
 
 

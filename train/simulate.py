@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 LARGEST_RADIUS = 64.0
 LENS = ("focal_length", "f_number", "focus", "pixel_pitch")
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _simulate(arguments)
     except ValueError as error:
-        return _report(error)
+        return report_error("train/simulate.py", error, 1)
 
 
 def _parser() -> Parser:
@@ -78,11 +78,6 @@ def _positive(kind: type):  # noqa: ANN202 - what argparse takes for a type
     return convert
 
 
-def _report(error: object) -> int:
-    print(f"train/simulate.py: {error}", file=sys.stderr)
-    return 1
-
-
 def _simulate(arguments: argparse.Namespace) -> int:
     """Simulates capture after capture; a photo that cannot be read stops no other. Returns the exit code."""
     from dataclasses import asdict
@@ -98,7 +93,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise ValueError(f"--seed: expected a number of at least 0, got {arguments.seed}")
     targets, errors = _targets(arguments)
-    code = max(map(_report, errors), default=0)
+    code = max((report_error("train/simulate.py", error, 1) for error in errors), default=0)
     if arguments.depth is not None and len(targets) != arguments.count:
         raise ValueError(f"--depth: expected one photo, got {len(targets) // arguments.count}")
     note = arguments.output / "simulation.json"
@@ -113,7 +108,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         try:
             capture = _capture(arguments, photo, np.random.default_rng([arguments.seed, *numbers]))
         except PhotoError as error:
-            code = _report(error)
+            code = report_error("train/simulate.py", error, 1)
             unreadable.add(photo)
             continue
         blurred, sharp, map_ = files[name]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from optics.simulation import SIMULATOR, Simulator
-from photos.files import replacing
+from photos.files import make_folder, replacing
 from train.changes import changeable
 from train.data_config import DataConfig
 from train.patch_quality import contrast_and_smoothness
@@ -235,7 +235,7 @@ def open_captures(
         photos = PhotosInMemory(files, data.cache_gib) if in_memory else CachedPhotos(files, Path(data.cache))
         place = folder / name
         if not dry_run:
-            place.mkdir(parents=True, exist_ok=True)
+            make_folder(place)
             _claim(place, files, data, simulation, seed)
         opened.append(SimulatedCaptures(photos, data, simulation, seed, batch, place, with_sharp))
     return opened[0], opened[1]

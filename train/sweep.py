@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"{', '.join(both)} is a parameter of {arguments.sweep}; change it there")
         return _run_all(plan, Path(settings.pop("run.dir")), settings, dry_run=arguments.dry_run)
     except (ValueError, OSError) as error:
-        print(f"train/sweep.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/sweep.py", error, 1)
 
 
 def _run_all(plan, root: Path, settings: dict[str, str], *, dry_run: bool) -> int:  # noqa: ANN001 - SweepPlan
@@ -73,7 +72,7 @@ def _run_all(plan, root: Path, settings: dict[str, str], *, dry_run: bool) -> in
 
 def _run(words: list[str], folder: Path, combination: dict[str, object], metric: str) -> dict:
     """Runs one training, unless the same command has finished before."""
-    from photos.files import replacing
+    from photos.files import make_folder, replacing
     from train.run_log import read_run
 
     # What finished by another command has to answer for it itself: a run refuses settings that changed.
@@ -89,7 +88,7 @@ def _run(words: list[str], folder: Path, combination: dict[str, object], metric:
         code = subprocess.run(words, cwd=PROJECT).returncode
         status, seconds = "finished" if code == 0 else "failed", round(time.monotonic() - started, 1)
         if code == 0:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with replacing(done) as temporary:
                 temporary.write_text(json.dumps({"command": words[1:], "seconds": seconds}) + "\n", encoding="utf-8")
     try:
@@ -113,7 +112,7 @@ def folder_name(combination: dict[str, object]) -> str:
 
 
 def _write_results(plan, root: Path, results: list[dict]) -> None:  # noqa: ANN001 - SweepPlan
-    from photos.files import replacing
+    from photos.files import make_folder, replacing
 
     sign = -1 if plan.maximize else 1
     ranked = sorted(results, key=lambda r: (r["value"] is None, sign * (r["value"] or 0)))
@@ -130,7 +129,7 @@ def _write_results(plan, root: Path, results: list[dict]) -> None:  # noqa: ANN0
         "schema_version": 1, "metric": plan.metric, "maximize": plan.maximize, "constants": plan.constants,
         "runs": ranked,
     }  # fmt: skip
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     for name, text in (("results.md", table), ("results.json", json.dumps(content, indent=1) + "\n")):
         with replacing(root / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

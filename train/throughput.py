@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,11 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             with replacing(Path(arguments.out)) as temporary:
                 temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     except ConfigError as error:
-        print(f"train/throughput.py: {error}", file=sys.stderr)
-        return 2
+        return report_error("train/throughput.py", error, 2)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"train/throughput.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/throughput.py", error, 1)
     return 0
 
 

@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from samplers.command_line import Parser
+from samplers.command_line import Parser, report_error
 
 _SIDE = 192  # pixels
 _BLOCK = 16  # pixels
@@ -37,11 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _find(arguments)
     except ConfigError as error:
-        print(f"train/trust.py: {error}", file=sys.stderr)
-        return 2
+        return report_error("train/trust.py", error, 2)
     except (ValueError, OSError) as error:
-        print(f"train/trust.py: {error}", file=sys.stderr)
-        return 1
+        return report_error("train/trust.py", error, 1)
     return 0
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import photos
 from photos import PhotoError, find_photos, read, write
+from photos.files import make_folder, replacing
 
 
 def save(path, samples):
@@ -25,6 +26,21 @@ def save(path, samples):
         )  # fmt: skip
     else:
         Image.fromarray(samples if samples.shape[2] > 1 else samples[..., 0]).save(path)
+
+
+def test_a_folder_is_made_unless_a_file_is_in_its_place(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("mine")
+    # The file is named, wherever it stands, and a name below it is no reason for another error.
+    for folder in ("file", "file/b", "file/b/c"):
+        with pytest.raises(PhotoError, match=f"^{tmp_path / 'file'}: expected a folder or nothing there, got a file$"):
+            make_folder(tmp_path / folder)
+    with pytest.raises(PhotoError, match="the file cannot be written: Not a directory"):
+        with replacing(tmp_path / "file" / "picture.png") as temporary:
+            temporary.write_bytes(b"")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def load(path):
