@@ -37,9 +37,9 @@ def test_a_folder_is_made_unless_a_file_is_in_its_place(tmp_path):
     for folder in ("file", "file/b", "file/b/c"):
         with pytest.raises(PhotoError, match=f"^{tmp_path / 'file'}: expected a folder or nothing there, got a file$"):
             make_folder(tmp_path / folder)
-    with pytest.raises(PhotoError, match="the file cannot be written: Not a directory"):
-        with replacing(tmp_path / "file" / "picture.png") as temporary:
-            temporary.write_bytes(b"")
+    refused = pytest.raises(PhotoError, match="the file cannot be written: Not a directory")
+    with refused, replacing(tmp_path / "file" / "picture.png") as temporary:
+        temporary.write_bytes(b"")
     assert (tmp_path / "file").read_text() == "mine"
 
 
