@@ -54,7 +54,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from train.initial_networks import start_latent_prior_from
     from train.loop import TrainingLoop
     from train.real_pairs import open_pairs
-    from train.restoration_loss import RestorationLoss
+    from train.restoration_loss import RestorationLoss, perceptual_distance
     from train.restoration_probe import RestorationProbe
     from train.simulated_pairs import PairedParts
 
@@ -64,6 +64,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     if config.pipeline is not None:
         # Found out before the training rather than after.
         checked_folder(config.pipeline)
+    perceptual = perceptual_distance(config.lpips_weight, config.lpips)
     with accelerator.main_process_first():
         training, held_out, photos = open_pairs(config, loop.run_dir, accelerator.print, dry_run)
     torch.manual_seed(run.seed)
@@ -83,7 +84,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         return
     if run.gradient_checkpointing:
         network.enable_gradient_checkpointing()
-    objective = RestorationLoss(network, config.error_weight, config.spectrum_weight)
+    weights = config.error_weight, config.spectrum_weight, config.lpips_weight
+    objective = RestorationLoss(network, *weights, perceptual)
     if run.compile:
         objective.compile()
     objective = loop.start(network, objective)

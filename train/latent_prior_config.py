@@ -65,6 +65,9 @@ class LatentPriorConfig:
         prior_dropout: Share of samples of stage 1 whose prior is left out, so that the network can do without.
         error_weight: Weight of the likelihood of the expected error.
         spectrum_weight: Weight of the error of the photo's spectrum beside that of its pixels.
+        lpips_weight: Weight of the photo's LPIPS (squeeze) beside them. A network that was trained by it is no longer
+            judged independently by that measure.
+        lpips: Folder with the backbone of LPIPS, see `evaluation.metrics.LPIPS`; null for torch's own cache.
         probes: Number of captures of held-out photos that the figures are taken on.
         run: As of a score network; `panel_every` is for pictures, of `samples` captures, `probe_every` for figures.
     """
@@ -84,6 +87,8 @@ class LatentPriorConfig:
     prior_dropout: float = 0.25
     error_weight: float = 0.02
     spectrum_weight: float = 0.0
+    lpips_weight: float = 0.0
+    lpips: str | None = changeable(None)
     probes: int = 32
 
     def __post_init__(self) -> None:
@@ -102,6 +107,10 @@ class LatentPriorConfig:
             raise ValueError(f"data.root must be left out with pairs_share=1, all of pairs, got {self.data.root}")
         require(self.error_weight > 0, "error_weight", "positive")
         require(self.spectrum_weight >= 0, "spectrum_weight", "non-negative")
+        require(self.lpips_weight >= 0, "lpips_weight", "non-negative")
+        smallest = min([*self.crops.first, self.data.patch])
+        if self.lpips_weight and smallest < 32:
+            raise ValueError(f"crops.first and data.patch must be at least 32 for lpips_weight, got {smallest}")
         require(self.probes >= 1, "probes", "at least 1")
         check_captures(self.data, self.crops, self.simulation)
 

@@ -79,9 +79,28 @@ class LPIPS:
         require_pair(x, reference)
         if self._model is None:
             return None
-        x, reference = (2 * picture.float().expand(-1, 3, -1, -1).cpu() - 1 for picture in (x, reference))
         with torch.no_grad():
-            return float(self._model(x, reference))
+            return float(self.distances(2 * x.float().cpu() - 1, 2 * reference.float().cpu() - 1))
+
+    def distances(self, x: Tensor, reference: Tensor) -> Tensor:
+        """Distances with their gradients, to train by.
+
+        Args:
+            x: Pictures in [-1, 1], shape (B, 1 or 3, H, W), on any device, which the network is moved to.
+            reference: What they are compared with, same shape.
+
+        Returns:
+            In single precision whatever the context, shape (B,).
+
+        Raises:
+            ValueError: If the weights cannot be had.
+        """
+        if self._model is None:
+            raise ValueError(f"LPIPS cannot be computed: {self.reason}")
+        model = self._model.to(x.device)
+        # Features are divided by their norms, which half precision would not carry.
+        with torch.autocast(x.device.type, enabled=False):
+            return model(*(pictures.float().expand(-1, 3, -1, -1) for pictures in (x, reference))).flatten()
 
 
 class DISTS:
