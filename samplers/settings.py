@@ -149,8 +149,8 @@ class SamplerSettings:
     model_error: float = 0.3
     trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
-    latent_prior_variance: float = 16.0
-    latent_prior_share: float = 0.5
+    latent_prior_variance: float = 4.0
+    latent_prior_share: float = 0.65
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"
