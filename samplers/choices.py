@@ -122,10 +122,9 @@ def _check_values(settings: "SamplerSettings") -> None:
         require(getattr(settings, key) >= 0, key, "non-negative")
     for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
         require(getattr(settings, key) >= 1, key, "at least 1")
-    require(settings.strength is None or settings.strength > 0, "strength", "null or positive")
-    for key in (
-        "noise_factor", "least_noise", "cutoff", "red_weight", "red_rate", "latent_prior_variance",
-    ):  # fmt: skip
+    for key in ("strength", "latent_prior_variance"):
+        require(getattr(settings, key) is None or getattr(settings, key) > 0, key, "null or positive")
+    for key in ("noise_factor", "least_noise", "cutoff", "red_weight", "red_rate"):
         require(getattr(settings, key) > 0, key, "positive")
     require(0 <= settings.latent_prior_share <= 1, "latent_prior_share", "between 0 and 1")
     trust = settings.trust

@@ -179,7 +179,7 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
         facts["map estimator"] = estimator
     facts |= {"weights": weights, "preset": preset, "seed": choice.seed, **asdict(settings)}
     # What null stands for.
-    facts["strength"] = settings.guidance_strength
+    facts["strength"], facts["latent_prior_variance"] = settings.guidance_strength, settings.regression_variance
     method = ScoreMethod(
         pipeline, settings, lens=lens, noise_std=choice.noise_std, seed=choice.seed, map_estimator=estimator
     )

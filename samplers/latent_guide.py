@@ -72,7 +72,7 @@ class LatentGuide:
             raise FloatingPointError(
                 "got an undefined or infinite value from the latent prior: check its weights, or use precision=fp32"
             )
-        precision = 1 / (self.settings.latent_prior_variance * estimate.variance)
+        precision = 1 / (self.settings.regression_variance * estimate.variance)
         # Of the margin, which the capture has never seen, it says nothing.
         precision = F.pad(precision, 4 * [operator.margin])
         return SecondEstimate(operator.extend(estimate.x.clamp(-1, 1)), precision, self.settings.latent_prior_fade)

@@ -43,6 +43,7 @@ __all__ = ["PREDICTORS", "PRESETS", "SamplerSettings", "preset_file"]
 
 _TEMPERATURE = 0.85  # of the sampler alone
 _WIDE = 0.9  # quantile of the radii
+_FEW = 5  # steps
 
 
 def preset_file(name: str) -> Path:
@@ -102,7 +103,8 @@ class SamplerSettings:
             all, and no doubt of its radii either.
         latent_prior: Whether the regression of the pipeline's `latent_prior` is the start and a second estimate beside
             the denoiser's: `on`, `off`, or `auto` for on where the pipeline has one.
-        latent_prior_variance: Factor of the variance that the regression gives its own error.
+        latent_prior_variance: Factor of the variance that the regression gives its own error. null for 16, or 4 with no
+            more than 5 steps, which by themselves come less far.
         latent_prior_share: Share of the regression in the result where the map was estimated and is certain; where it
             is not, there is more of it, see `samplers.trust`. 0, and `output=sample`, for the share by `trust`.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
@@ -149,7 +151,7 @@ class SamplerSettings:
     model_error: float = 0.3
     trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
-    latent_prior_variance: float = 4.0
+    latent_prior_variance: float | None = None
     latent_prior_share: float = 0.65
     latent_prior_fade: float = 0.0
     condition: str = "auto"
@@ -300,6 +302,13 @@ class SamplerSettings:
         if self.strength is not None:
             return self.strength
         return 4.0 if self.solver == "daps" else 0.5
+
+    @property
+    def regression_variance(self) -> float:
+        """The setting `latent_prior_variance`, or what stands for it."""
+        if self.latent_prior_variance is not None:
+            return self.latent_prior_variance
+        return 4.0 if self.steps <= _FEW else 16.0
 
     def _predictor(self) -> Predictor:
         match self.predictor:

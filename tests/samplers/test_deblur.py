@@ -42,6 +42,7 @@ def test_a_photo_gives_a_photo_a_map_and_a_report(deblur, photo, out):
     assert "cat.png" in report
     # Not that it was left to the solver.
     assert f"<th>strength</th><td>{SamplerSettings().guidance_strength:g}</td>" in report
+    assert f"<th>latent_prior_variance</th><td>{SamplerSettings(steps=3).regression_variance:g}</td>" in report
 
 
 def test_sixteen_bits_stay_sixteen(deblur, codes, tmp_path, out):

@@ -175,3 +175,10 @@ def test_the_wider_the_blur_the_more_noise_at_the_start():
     assert settings.for_blur(torch.zeros(1, 1, 5, 5), VESDE()) == settings
     with pytest.raises(ValueError, match="sigma_per_pixel must be non-negative, got -0.1"):
         SamplerSettings(sigma_per_pixel=-0.1)
+
+
+def test_few_steps_lean_more_on_the_regression_unless_told_otherwise():
+    assert [SamplerSettings(steps=steps).regression_variance for steps in (4, 5, 6, 8)] == [4, 4, 16, 16]
+    assert SamplerSettings(steps=5, latent_prior_variance=9.0).regression_variance == 9
+    with pytest.raises(ValueError, match="latent_prior_variance must be null or positive, got 0"):
+        SamplerSettings(latent_prior_variance=0.0)
