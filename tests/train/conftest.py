@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 
@@ -28,3 +29,14 @@ def fresh_accelerator():
     yield
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
+
+
+@pytest.fixture
+def squeeze_backbone(tmp_path_factory):
+    """A folder with a backbone of LPIPS with random weights."""
+    from torchvision import models
+
+    folder = tmp_path_factory.mktemp("lpips")
+    torch.manual_seed(0)
+    torch.save(models.squeezenet1_1().features.state_dict(), folder / "squeezenet1_1_features.pth")
+    return folder
