@@ -9,10 +9,10 @@
 The first two are those of the relatives of Swin-Diff, see `diffusion/latent_prior/encoder.py`, all means of
 absolute values. The third asks for the fine details, which are faint and spread over many pixels: Cho et al.,
 "Rethinking Coarse-to-Fine Approach in Single Image Deblurring" (MIMO-UNet), ICCV 2021
-(https://arxiv.org/abs/2108.05054), at one scale. The fourth asks for textures that look right where those that are right
-cannot be told: pixels alone ask for their mean, which is smooth; Zhang et al., CVPR 2018, see `evaluation.metrics.LPIPS`.
-The last is the negative log-likelihood of a Laplace distribution; e is held fixed in it and b has layers of its own, so
-that the estimate is where the others alone would have it.
+(https://arxiv.org/abs/2108.05054), at one scale. The fourth asks for textures that look right where those that are
+right cannot be told: pixels alone ask for their mean, which is smooth; Zhang et al., CVPR 2018, see
+`evaluation.metrics.LPIPS`. The last is the negative log-likelihood of a Laplace distribution; e is held fixed in it and
+b has layers of its own, so that the estimate is where the others alone would have it.
 """
 
 from collections.abc import Callable
