@@ -206,7 +206,8 @@ class _Block:
         self._place = torch.where(lower > 0, torch.searchsorted(nodes, lower), -1) + share
         self.reach = shape.reach(self._radii[-1]) if self._radii else 0
         size = tuple(s + 2 * self.reach for s in radius.shape)
-        self.shape = tuple(next_fast_len(side, real=True) for side in size)
+        # Multiples of 8, for MKL takes odd lengths twice the time.
+        self.shape = tuple(8 * next_fast_len(math.ceil(side / 8)) for side in size)
         self._psf, self._position = shape, shape.position(rows, columns, tuple(radius_map.shape))
         self._tolerance = tolerance
         # Of PSFs that differ over the field no two blocks have the same, and a cache for all would be one for none.
