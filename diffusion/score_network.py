@@ -9,11 +9,12 @@ Models", NeurIPS 2022 (https://arxiv.org/abs/2206.00364), table 1:
 
 Every layer is a convolution or acts on one pixel, so that the value at a pixel depends on its
 receptive field alone: a photo may be cut into tiles, with a margin of `receptive_field`, and the
-result is that of the whole photo.
+result is that of the whole photo. Without gradients a photo goes through level by level, each level in windows
+with a margin of its own layers' reach.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.pixel_norm import PixelNorm
+from diffusion.windows import level_passes
 
 __all__ = ["ScoreNetwork", "block_counts", "block_widths"]
 
@@ -137,7 +139,9 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
             reach += 2 * depth * passes * 2 ** (level + 1)
         return math.ceil(reach / self.stride) * self.stride
 
-    def forward(self, x: Tensor, sigma: Tensor, modulations: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor, modulations: Sequence[Tensor] | None = None, asked: Tensor | None = None
+    ) -> Tensor:
         """Denoises photos.
 
         Args:
@@ -145,6 +149,8 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
             sigma: Noise standard deviations in the same units, shape (B,) or scalar; positive.
             modulations: What is added to scale and shift of each residual block, a (B, 2 C) or (1, 2 C) for each C
                 of `widths`; None adds nothing.
+            asked: Where an estimate is wanted, bool, shape (H, W), somewhere at least; elsewhere it is undefined. None
+                for everywhere.
 
         Returns:
             Estimates of the noise-free photos in [-1, 1] units, shape (B, 3, H, W), in the dtype of x.
@@ -158,34 +164,54 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
         variance = sigma[:, None, None, None].square()
         sigma_data = self.config.sigma_data
         total = variance + sigma_data**2
-        residual = self._backbone(x / total.sqrt(), sigma, modulations)
+        residual = self._backbone(x / total.sqrt(), sigma, modulations, asked)
         return x * (sigma_data**2 / total) + residual.to(x.dtype) * (variance.sqrt() * sigma_data / total.sqrt())
 
-    def _backbone(self, x: Tensor, sigma: Tensor, modulations: Sequence[Tensor] | None) -> Tensor:
+    def _backbone(
+        self, x: Tensor, sigma: Tensor, modulations: Sequence[Tensor] | None, asked: Tensor | None
+    ) -> Tensor:
         height, width = x.shape[-2:]
         # Edge values beyond the border: reflection would need photos larger than the padding.
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         embedding = self.noise_embedding(sigma).to(x.dtype)
-        h = self.stem(F.pixel_unshuffle(x, 2))
         in_turn = iter(modulations or [None] * len(self.widths))
-        skips = []
-        for blocks, down in zip(self.encoder, self.down, strict=True):
-            h = self._through(blocks, h, embedding, in_turn)
-            skips.append(h)
-            h = down(h)
-        h = self._through(self.middle, h, embedding, in_turn)
-        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            h = self._through(blocks, up(h) + skips.pop(), embedding, in_turn)
-        return F.pixel_shuffle(self.head(h), 2)[..., :height, :width]
+        order = [*range(len(self.depths)), *reversed(range(len(self.decoder)))]
+        passes = level_passes(self.stride, [(level, self._halo(level)) for level in order], asked)
+        last = self.decoder[0] if self.decoder else self.middle
 
-    def _through(
-        self, blocks: nn.ModuleList, h: Tensor, embedding: Tensor, modulations: Iterator[Tensor | None]
-    ) -> Tensor:
+        def through(blocks: nn.ModuleList, enter: Callable, *inputs: tuple[Tensor, float]) -> Tensor:
+            turn = [next(in_turn) for _ in blocks]
+
+            def layers(*windows: Tensor) -> Tensor:
+                h = enter(*windows)
+                for block, modulation in zip(blocks, turn, strict=True):
+                    h = self._apply_block(block, h, embedding, modulation)
+                return self.head(h) if blocks is last else h
+
+            return next(passes)(layers, *inputs)
+
+        h, skips = x, []
+        for level, blocks in enumerate([*self.encoder, self.middle]):
+            h = through(blocks, self.down[level - 1] if level else self._enter, (h, 2))
+            skips.append(h)
+        del skips[-1]
+        for level in reversed(range(len(self.decoder))):
+            h = through(self.decoder[level], self._join(level), (h, 0.5), (skips.pop(), 1))
+        return F.pixel_shuffle(h, 2)[..., :height, :width]
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return self.stem(F.pixel_unshuffle(x, 2))
+
+    def _join(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda coarse, skip: self.up[level](coarse) + skip
+
+    def _apply_block(self, block: nn.Module, *seen: Tensor | None) -> Tensor:
         recompute = self.gradient_checkpointing and torch.is_grad_enabled()
-        for block in blocks:
-            seen = h, embedding, next(modulations)
-            h = self._gradient_checkpointing_func(block, *seen) if recompute else block(*seen)
-        return h
+        return self._gradient_checkpointing_func(block, *seen) if recompute else block(*seen)
+
+    def _halo(self, level: int) -> int:
+        """Reach of a level's convolutions in its own pixels, made even; stem or head add one to the finest."""
+        return 2 * self.depths[level] + 2 * (level == 0)
 
 
 def block_counts(channels: Sequence[int], blocks: int | Sequence[int]) -> tuple[int, ...]:

@@ -24,6 +24,12 @@ class Tile(NamedTuple):
     kept: Window
     place: Window
 
+    def wanted(self, asked: Tensor | None = None) -> Tensor:
+        """Of the pixels that the network sees, those whose result is kept and asked for: bool, as large as `read`."""
+        wanted = torch.zeros([span.stop - span.start for span in self.read], dtype=torch.bool)
+        wanted[self.kept] = True if asked is None else asked[self.place]
+        return wanted
+
     def put(self, result: Tensor, whole: Tensor, asked: Tensor | None = None) -> None:
         """Writes what is right of a network's result into the whole photo, (..., H, W), and only where it was asked."""
         new = result[..., *self.kept].to(whole)

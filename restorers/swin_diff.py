@@ -80,7 +80,8 @@ class SwinDiffRestorer:
         with mixed_precision(network, self.precision):
             for part in self._tiles(y, network.grid, network.receptive_field, asked):
                 window = y[..., *part.read].to(device, memory_format=torch.channels_last)
-                for whole, result in zip((x, log_scale), network.restore(window, prior), strict=True):
+                estimate = network.restore(window, prior, part.wanted(asked))
+                for whole, result in zip((x, log_scale), estimate, strict=True):
                     part.put(result, whole, asked)
         return Regression(x, log_scale)
 

@@ -156,7 +156,7 @@ class SamplerSettings:
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"
-    tile: int = 1344
+    tile: int = 2048
 
     def __post_init__(self) -> None:
         # YAML takes on and off for truth values, and the type of the field makes words of them again.

@@ -87,7 +87,7 @@ class TiledNetwork(nn.Module):
         with mixed_precision(network, self.precision):
             for part in tiles(*x.shape[-2:], self.tile, network.receptive_field, asked, network.stride):
                 window = x[..., *part.read].to(device, memory_format=torch.channels_last)
-                part.put(network(window, sigma.to(device)), result, asked)
+                part.put(network(window, sigma.to(device), asked=part.wanted(asked)), result, asked)
         if max(x.shape[-2:]) > self.tile:
             release_freed()
         return result

@@ -11,7 +11,7 @@ makes windows overlap in effect; scale and shift at all levels; a residual that 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from diffusion.latent_prior.attention import CrossAttention, DualAttention
 from diffusion.latent_prior.details import DETAIL_CHANNELS, DETAIL_REACH, colours_and_details
 from diffusion.pixel_norm import PixelNorm
+from diffusion.windows import level_passes
 
 __all__ = ["Fusion", "RegressionTransformer", "TokenHierarchy"]
 
@@ -159,34 +160,59 @@ class RegressionTransformer(nn.Module):
             reach += passes * (2 * depth + max(window - 1, 0)) * 2 ** (level + 1)
         return math.ceil(reach / self.grid) * self.grid
 
-    def forward(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, y: Tensor, z: Tensor, asked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Restores captures.
 
         Args:
-            y: Captures in [-1, 1], shape (B, 3, H, W); any H and W.
+            y: Captures in [-1, 1], shape (B, 3, H, W).
             z: Priors, shape (B, N, D).
+            asked: Where an estimate is wanted, bool, shape (H, W), somewhere at least; elsewhere it is undefined. None
+                for everywhere.
 
         Returns:
             Estimates of the sharp photos, shape (B, 3, H, W), and the logarithm of their expected absolute error,
             shape (B, 1, H, W), both float32 and in [-1, 1] units. The error does not learn through the estimate.
         """
         height, width = y.shape[-2:]
-        levels = self.hierarchy(z)
+        tokens = self.hierarchy(z)
         # Edge values beyond the border: reflection would need photos larger than the padding.
         padded = F.pad(colours_and_details(y), (0, -width % self.grid, 0, -height % self.grid), mode="replicate")
-        h = self.stem(F.pixel_unshuffle(padded, 2))
-        skips = []
-        for index, (blocks, fusion) in enumerate(zip(self.encoder, self.encoder_fusion, strict=True)):
-            h = h if index == 0 else self.down[index - 1](h)
-            h = self._through(blocks, fusion(h, levels[index], levels[-1]))
+        order = [*range(len(self.encoder)), *reversed(range(len(self.decoder)))]
+        passes = level_passes(self.grid, [(level, self._halo(level)) for level in order], asked)
+
+        def through(
+            level: int, blocks: nn.ModuleList, fusion: Fusion, enter: Callable, *inputs: tuple[Tensor, float]
+        ) -> Tensor:
+            def layers(*windows: Tensor) -> Tensor:
+                h = self._through(blocks, fusion(enter(*windows), tokens[level], tokens[-1]))
+                # Detached: the estimate stays where its own loss has its least value.
+                return torch.cat([self.head(h), self.error(h.detach())], dim=1) if blocks is self.decoder[0] else h
+
+            return next(passes)(layers, *inputs)
+
+        h, skips = padded, []
+        for level, (blocks, fusion) in enumerate(zip(self.encoder, self.encoder_fusion, strict=True)):
+            h = through(level, blocks, fusion, self.down[level - 1] if level else self._enter, (h, 2))
             skips.append(h)
-        for index in range(len(self.decoder) - 1, -1, -1):
-            h = self.up[index](h) + skips[index]
-            h = self._through(self.decoder[index], self.decoder_fusion[index](h, levels[index], levels[-1]))
-        residual = _RESIDUAL_STD * F.pixel_shuffle(self.head(h), 2)[..., :height, :width].float()
-        # Detached: the estimate stays where its own loss has its least value.
-        log_scale = F.pixel_shuffle(self.error(h.detach()), 2)[..., :height, :width].float() + _FIRST_LOG_SCALE
-        return y.float() + residual, log_scale.clamp(_LEAST_LOG_SCALE, _LARGEST_LOG_SCALE)
+        del skips[-1]
+        for level in reversed(range(len(self.decoder))):
+            inputs = (h, 0.5), (skips.pop(), 1)
+            h = through(level, self.decoder[level], self.decoder_fusion[level], self._join(level), *inputs)
+        residual, log_scale = (F.pixel_shuffle(part, 2)[..., :height, :width].float() for part in h.split((12, 4), 1))
+        log_scale = log_scale + _FIRST_LOG_SCALE
+        return y.float() + _RESIDUAL_STD * residual, log_scale.clamp(_LEAST_LOG_SCALE, _LARGEST_LOG_SCALE)
+
+    def _enter(self, padded: Tensor) -> Tensor:
+        return self.stem(F.pixel_unshuffle(padded, 2))
+
+    def _join(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda coarse, skip: self.up[level](coarse) + skip
+
+    def _halo(self, level: int) -> int:
+        """Reach of a level's layers in its own pixels, whole windows; stem or heads add one to the finest."""
+        window = self.windows[level]
+        reach = 2 * self.depths[level] + max(window - 1, 0) + (level == 0)
+        return math.ceil(reach / max(window, 2)) * max(window, 2)
 
     def _through(self, blocks: nn.ModuleList, h: Tensor) -> Tensor:
         recompute = self.checkpointing if torch.is_grad_enabled() else None

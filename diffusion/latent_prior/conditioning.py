@@ -121,6 +121,6 @@ class ModulatedNetwork(nn.Module):
         """That of the score network: what the modulations say is the same at each pixel."""
         return self.network.receptive_field
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Denoises as the score network does: (B, 3, H, W), scalar or (B,) -> (B, 3, H, W)."""
-        return self.network(x, sigma, self.modulations)
+    def forward(self, x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Denoises as the score network does: (B, 3, H, W), scalar or (B,), (H, W) or None -> (B, 3, H, W)."""
+        return self.network(x, sigma, self.modulations, asked)

@@ -135,16 +135,17 @@ class SwinDiff(ModelMixin, ConfigMixin):
             return self.latent_diffusion.predict(torch.zeros_like(noise), self.config.steps, condition)
         return self.latent_diffusion(noise, condition)
 
-    def restore(self, y: Tensor, prior: Tensor) -> Regression:
+    def restore(self, y: Tensor, prior: Tensor, asked: Tensor | None = None) -> Regression:
         """Restores captures with given priors.
 
         Args:
             y: Captures in [-1, 1], shape (B, 3, H, W); any H and W.
             prior: Shape (B, N, D); zeros are no prior.
+            asked: Where an estimate is wanted, bool, shape (H, W), somewhere at least; None for everywhere.
         """
         checkpointing = self._gradient_checkpointing_func if self.gradient_checkpointing else None
         self.backbone.checkpointing = checkpointing
-        return Regression(*self.backbone(y, prior))
+        return Regression(*self.backbone(y, prior, asked))
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Regression:
         """Restores captures; without a prior in stage 1.

@@ -33,7 +33,7 @@ def test_untrained_network_scales_like_the_best_linear_denoiser(sigma, sigma_dat
 def test_backbone_sees_unit_variance(sigma, monkeypatch):
     network = ScoreNetwork(channels=(4, 8), blocks=1, embedding=16)
     seen = []
-    monkeypatch.setattr(network, "_backbone", lambda x, s, m: seen.append(x) or torch.zeros_like(x))
+    monkeypatch.setattr(network, "_backbone", lambda x, s, m, a: seen.append(x) or torch.zeros_like(x))
     generator = torch.Generator().manual_seed(0)
     x_0 = 0.5 * torch.randn(4, 3, 64, 64, generator=generator)
     network(x_0 + sigma * torch.randn(x_0.shape, generator=generator), torch.tensor(sigma))
@@ -48,7 +48,7 @@ def test_network_is_asked_for_a_unit_variance_target(sigma, monkeypatch):
     x_0 = 0.5 * torch.randn(4, 3, 64, 64, generator=generator)
     x = x_0 + sigma * torch.randn(x_0.shape, generator=generator)
     skipped = network(x, torch.tensor(sigma))
-    monkeypatch.setattr(network, "_backbone", lambda x, s, m: torch.ones_like(x))
+    monkeypatch.setattr(network, "_backbone", lambda x, s, m, a: torch.ones_like(x))
     c_out = (network(x, torch.tensor(sigma)) - skipped).mean()
     target = ((x_0 - skipped) / c_out).detach()
     assert float(target.square().mean()) == pytest.approx(1, rel=4 * (2 / x_0.numel()) ** 0.5 + 1e-3)

@@ -52,7 +52,7 @@ def test_a_dry_run_writes_nothing_and_says_what_photos_cost(deblur, photo, codes
     code, output, errors = deblur(photo, tmp_path / "large.png", "--method", method, "--dry-run")
     assert (code, errors, files(out)) == (0, [], [])
     assert output[0].startswith(f"{photo}: 56 x 40") and output[-1].startswith("2 photos: about")
-    assert ("3 evaluations" in output[1]) == ("1 tile of 1344" in output[1]) == (method == "score")
+    assert ("3 evaluations" in output[1]) == ("1 tile of 2048" in output[1]) == (method == "score")
     seconds = [int(re.search(r"about (\d+) s", line)[1]) for line in output]
     assert abs(seconds[2] - seconds[0] - seconds[1]) <= 1
     if method == "score":

@@ -65,9 +65,9 @@ def test_the_network_sees_no_more_than_what_was_asked_and_its_reach(network, mon
     seen = []
     forward = type(network).forward
 
-    def watched(self, x, sigma):  # noqa: ANN001
+    def watched(self, x, sigma, modulations=None, asked=None):  # noqa: ANN001
         seen.append(tuple(x.shape))
-        return forward(self, x, sigma)
+        return forward(self, x, sigma, modulations, asked)
 
     monkeypatch.setattr(type(network), "forward", watched)
     monkeypatch.setattr(type(network), "receptive_field", 4)

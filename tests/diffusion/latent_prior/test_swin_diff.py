@@ -58,10 +58,29 @@ def test_only_pixels_within_reach_have_a_say_given_the_prior():
     assert network.receptive_field % network.grid == 0
 
 
+@pytest.mark.parametrize(("height", "width"), [(150, 190), (1, 130), (128, 160)])
+@pytest.mark.parametrize("levels", [{}, {"channels": (16, 32, 32), "blocks": (1, 1, 1), "windows": (0, 8, 4)}], ids=str)
+def test_windows_give_what_the_whole_gives(monkeypatch, levels, height, width):
+    monkeypatch.setattr("diffusion.windows._SIDE", 16)
+    network, prior = _network(**levels), torch.randn(2, 16, 8)
+    y, asked = torch.rand(2, 3, height, width) * 2 - 1, torch.zeros(height, width, dtype=torch.bool)
+    asked[: height // 3, 20:29], asked[-1, -1] = True, True
+    # With gradients enabled, nothing is cut.
+    whole = network.restore(y, prior)
+    with torch.no_grad():
+        windows, part = network.restore(y, prior), network.restore(y, prior, asked)
+    for name in ("x", "log_scale"):
+        expected = getattr(whole, name).detach()
+        torch.testing.assert_close(getattr(windows, name), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(getattr(part, name)[..., asked], expected[..., asked], rtol=0, atol=1e-5)
+    assert not torch.allclose(part.x, windows.x, atol=1e-3) or height == 1
+
+
 def test_the_estimate_does_not_learn_from_its_expected_error():
     network = _network()
     network(torch.rand(1, 3, 16, 16)).log_scale.sum().backward()
-    learning = [name for name, parameter in network.named_parameters() if parameter.grad is not None]
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    learning = [name for name, gradient in gradients.items() if gradient is not None and gradient.any()]
     assert learning and all(name.startswith("backbone.error.") for name in learning)
 
 

@@ -1,0 +1,109 @@
+"""Layers go over the features of a whole photo window by window, with the result of the whole.
+
+Windows carry the halo of one level's layers where tiles of a photo carry that of all levels, several times as much,
+and are small enough for a processor's cache. All of a level's features are kept instead.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion.tiles import Window, tiles
+
+__all__ = ["in_windows", "level_passes", "wanted_features"]
+
+_SIDE = 256  # pixels of a level: of sides from 128 to 1000 the fastest on a CPU; whole attention windows fit in it
+
+
+def level_passes(
+    cell: int, levels: Sequence[tuple[int, int]], asked: Tensor | None
+) -> Iterator[Callable[..., Tensor]]:  # fmt: skip
+    """What takes the features of a whole photo through each level of a U-shaped network, down and up again.
+
+    Args:
+        cell: Side in pixels of the squares that are wanted or not as a whole, a multiple of all strides and windows.
+        levels: Of each level in the order in which a photo passes them, its index, 0 for half resolution, and the reach
+            of its layers in its own pixels, even.
+        asked: Where the network's result is wanted, as of `wanted_features`.
+
+    Yields:
+        For each level `in_windows` as a function of layers and inputs alone. Where gradients are enabled the photo goes
+        through whole, for they need all features anyhow.
+    """
+    sizes = [(cell >> level + 1, halo) for level, halo in levels]
+    for (_, halo), wanted in zip(levels, wanted_features(asked, cell, sizes), strict=True):
+        yield partial(in_windows, side=None if torch.is_grad_enabled() else _SIDE, halo=halo, wanted=wanted)
+
+
+
+def in_windows(
+    layers: Callable[..., Tensor], *inputs: tuple[Tensor, float], side: int | None, halo: int,
+    wanted: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Applies layers to features.
+
+    Args:
+        layers: From windows of the inputs to one of the result, (B, C, h, w), whose sides are even where the result's
+            are.
+        inputs: Features, (B, C_i, H_i, W_i), and how many times the resolution of the result they have: 2, 1 or 1/2.
+        side: Of the kept part of a window in pixels of the result, even; None for all at once.
+        halo: Reach of the layers in pixels of the result, even.
+        wanted: Where a result is wanted, bool, shape (H, W), somewhere at least; elsewhere it is undefined. None for
+            everywhere.
+
+    Returns:
+        Shape (B, C, H, W).
+    """
+    if side is None:
+        return layers(*(values for values, _ in inputs))
+    first, finer = inputs[0]
+    height, width = (int(length / finer) for length in first.shape[-2:])
+    whole = None
+    for part in tiles(height, width, side, halo, wanted, 2):
+        result = layers(*(values[..., *_scaled(part.read, scale)] for values, scale in inputs))
+        if result.shape[-2:] == (height, width):
+            return result
+        if whole is None:
+            whole = _empty(result, height, width)
+        part.put(result, whole)
+    return whole
+
+
+def wanted_features(
+    asked: Tensor | None, cell: int, levels: Sequence[tuple[int, int]]
+) -> list[Tensor] | list[None]:  # fmt: skip
+    """Where each of a network's levels, down and up again, has to give features for the pixels that are asked for.
+
+    Args:
+        asked: Bool, shape (H, W); None for everywhere.
+        cell: Side in pixels of the squares that are wanted or not as a whole, the same for all levels.
+        levels: Of each level in the order in which a photo passes them, side of a cell and reach of its layers in its
+            own pixels.
+
+    Returns:
+        For each level a bool map in its own pixels, or None for everywhere.
+    """
+    if asked is None:
+        return [None] * len(levels)
+    cells = F.max_pool2d(asked[None, None].float(), cell, ceil_mode=True)
+    wanted = []
+    for side, reach in reversed(levels):
+        wanted.append((cells[0, 0] > 0).repeat_interleave(side, 0).repeat_interleave(side, 1))
+        around = -(-reach // side)
+        cells = F.max_pool2d(cells, 2 * around + 1, 1, around)
+    return wanted[::-1]
+
+
+def _scaled(window: Window, scale: float) -> Window:
+    return tuple(slice(int(span.start * scale), int(span.stop * scale)) for span in window)
+
+
+def _empty(like: Tensor, height: int, width: int) -> Tensor:
+    """Features of another size in the layout that the next layers take fastest; zeros, for not all may be written."""
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    shape = *like.shape[:2], height, width
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout).zero_()
