@@ -58,7 +58,7 @@ class TiledNetwork(nn.Module):
     blended, for there is nothing to hide.
 
     Args:
-        network: A network with `stride` and `receptive_field`, as `diffusion.ScoreNetwork`.
+        network: Has `stride` and `receptive_field` and takes (x, sigma, asked), as `diffusion.ScoreNetwork`.
         tile: Side of the kept part of a tile in pixels, rounded up to a multiple of the stride.
         precision: `fp32`, `bf16` or `auto`, see `diffusion.precision`.
         known: What takes the place of an estimate where there is one, whatever the tiles; None for nowhere.

@@ -21,7 +21,7 @@ class PerfectPrior(ScoreNetwork):
         super().__init__(channels=(4,), blocks=1, embedding=4)
         self.photo = photo
 
-    def forward(self, x, sigma):
+    def forward(self, x, sigma, asked=None):
         return self.photo.expand_as(x)
 
 
@@ -31,7 +31,7 @@ class TimidPrior(ScoreNetwork):
     def __init__(self) -> None:
         super().__init__(channels=(4,), blocks=1, embedding=4)
 
-    def forward(self, x, sigma):
+    def forward(self, x, sigma, asked=None):
         return 0.5 * x
 
 
@@ -74,9 +74,9 @@ def test_what_is_far_from_blur_is_not_shown_to_the_network_and_the_result_the_sa
     settings, seen = SamplerSettings(**FEW), []
     forward = ScoreNetwork.forward
 
-    def watched(self, x, sigma):  # noqa: ANN001
+    def watched(self, x, sigma, modulations=None, asked=None):  # noqa: ANN001
         seen.append(x.shape[-1])
-        return forward(self, x, sigma)
+        return forward(self, x, sigma, modulations, asked)
 
     monkeypatch.setattr(ScoreNetwork, "forward", watched)
     result = pipeline(photo, radius_map=radius_map, settings=settings).image
