@@ -152,7 +152,7 @@ class SamplerSettings:
     trust: list[float] | None = field(default_factory=lambda: [-2.41, 1.76, 2.98])
     latent_prior: str = "auto"
     latent_prior_variance: float | None = None
-    latent_prior_share: float = 0.8
+    latent_prior_share: float = 0.65
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"

@@ -87,7 +87,7 @@ def test_values_out_of_range_are_named(key, value):
         ({"solver": "heun", "renoise": 0.5}, "renoise must be 1.0 unless solver is predictor-corrector, got 0.5"),
         ({"predictor": "euler-maruyama", "renoise": 0.5}, "renoise must be 1.0 unless predictor is ancestral"),
         ({"corrector": False, "corrector_ratio": 0.3}, "corrector_ratio must be 0.16 unless corrector is True"),
-        ({"guidance": "pigdm", "latent_prior_share": 0.3}, "latent_prior_share must be 0.8 unless guidance is"),
+        ({"guidance": "pigdm", "latent_prior_share": 0.3}, "latent_prior_share must be 0.65 unless guidance is"),
         ({"guidance": "moment-matching", "strength": 0.3}, "strength must be None unless guidance is proximal or"),
         ({"solver": "red-diff", "strength": 0.3}, "strength must be None unless solver is"),
     ],
