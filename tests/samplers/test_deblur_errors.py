@@ -185,11 +185,11 @@ def limited_memory(monkeypatch):
     forward = ScoreNetwork.forward
 
     def limit(largest, seen):
-        def limited(self, x, sigma):
+        def limited(self, x, sigma, modulations=None, asked=None):
             seen.append(x.shape[-2] * x.shape[-1])
             if seen[-1] > largest:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return forward(self, x, sigma)
+            return forward(self, x, sigma, modulations, asked)
 
         monkeypatch.setattr(ScoreNetwork, "forward", limited)
 
@@ -216,7 +216,7 @@ def test_too_little_memory_even_for_the_smallest_tiles(deblur, photo, out, limit
 def test_a_result_that_is_not_finite(deblur, photo, out, monkeypatch):
     from diffusion import ScoreNetwork
 
-    monkeypatch.setattr(ScoreNetwork, "forward", lambda self, x, sigma: x * float("nan"))
+    monkeypatch.setattr(ScoreNetwork, "forward", lambda self, x, sigma, asked: x * float("nan"))
     fails(deblur(photo), 5, photo, "finite")
     assert not out.exists()
 
