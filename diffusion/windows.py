@@ -15,7 +15,7 @@ from diffusion.tiles import Window, tiles
 
 __all__ = ["in_windows", "level_passes", "wanted_features"]
 
-_SIDE = 256  # pixels of a level: of sides from 128 to 1000 the fastest on a CPU; whole attention windows fit in it
+_SIDE = 256  # pixels of a level: of sides from 128 to 1000 the fastest on a CPU
 
 
 def level_passes(
@@ -34,14 +34,14 @@ def level_passes(
         through whole, for they need all features anyhow.
     """
     sizes = [(cell >> level + 1, halo) for level, halo in levels]
-    for (_, halo), wanted in zip(levels, wanted_features(asked, cell, sizes), strict=True):
-        yield partial(in_windows, side=None if torch.is_grad_enabled() else _SIDE, halo=halo, wanted=wanted)
-
+    for (size, halo), wanted in zip(sizes, wanted_features(asked, cell, sizes), strict=True):
+        side = None if torch.is_grad_enabled() else max(_SIDE // size, 1) * size
+        yield partial(in_windows, side=side, halo=halo, wanted=wanted, grid=size)
 
 
 def in_windows(
     layers: Callable[..., Tensor], *inputs: tuple[Tensor, float], side: int | None, halo: int,
-    wanted: Tensor | None = None,
+    wanted: Tensor | None = None, grid: int = 2,
 ) -> Tensor:  # fmt: skip
     """Applies layers to features.
 
@@ -49,10 +49,11 @@ def in_windows(
         layers: From windows of the inputs to one of the result, (B, C, h, w), whose sides are even where the result's
             are.
         inputs: Features, (B, C_i, H_i, W_i), and how many times the resolution of the result they have: 2, 1 or 1/2.
-        side: Of the kept part of a window in pixels of the result, even; None for all at once.
+        side: Of the kept part of a window in pixels of the result, a multiple of the grid; None for all at once.
         halo: Reach of the layers in pixels of the result, even.
         wanted: Where a result is wanted, bool, shape (H, W), somewhere at least; elsewhere it is undefined. None for
             everywhere.
+        grid: Windows begin at multiples of it in pixels of the result, but for the halo.
 
     Returns:
         Shape (B, C, H, W).
@@ -62,7 +63,7 @@ def in_windows(
     first, finer = inputs[0]
     height, width = (int(length / finer) for length in first.shape[-2:])
     whole = None
-    for part in tiles(height, width, side, halo, wanted, 2):
+    for part in tiles(height, width, side, halo, wanted, grid):
         result = layers(*(values[..., *_scaled(part.read, scale)] for values, scale in inputs))
         if result.shape[-2:] == (height, width):
             return result

@@ -209,10 +209,10 @@ class RegressionTransformer(nn.Module):
         return lambda coarse, skip: self.up[level](coarse) + skip
 
     def _halo(self, level: int) -> int:
-        """Reach of a level's layers in its own pixels, whole windows; stem or heads add one to the finest."""
+        """Reach of a level's layers in its own pixels, whole windows and even; stem or heads add one to the finest."""
         window = self.windows[level]
-        reach = 2 * self.depths[level] + max(window - 1, 0) + (level == 0)
-        return math.ceil(reach / max(window, 2)) * max(window, 2)
+        reach, unit = 2 * self.depths[level] + max(window - 1, 0) + (level == 0), math.lcm(max(window, 1), 2)
+        return math.ceil(reach / unit) * unit
 
     def _through(self, blocks: nn.ModuleList, h: Tensor) -> Tensor:
         recompute = self.checkpointing if torch.is_grad_enabled() else None

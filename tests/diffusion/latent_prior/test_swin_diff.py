@@ -58,13 +58,14 @@ def test_only_pixels_within_reach_have_a_say_given_the_prior():
     assert network.receptive_field % network.grid == 0
 
 
-@pytest.mark.parametrize(("height", "width"), [(150, 190), (1, 130), (128, 160)])
-@pytest.mark.parametrize("levels", [{}, {"channels": (16, 32, 32), "blocks": (1, 1, 1), "windows": (0, 8, 4)}], ids=str)
-def test_windows_give_what_the_whole_gives(monkeypatch, levels, height, width):
-    monkeypatch.setattr("diffusion.windows._SIDE", 16)
+@pytest.mark.parametrize(("height", "width", "side"), [(150, 190, 16), (1, 130, 16), (128, 160, 32), (40, 740, 64)])
+@pytest.mark.parametrize("sides", [(0, 4), (0, 8, 4), (0, 5, 3), (6, 3, 5)], ids=str)
+def test_windows_give_what_the_whole_gives(monkeypatch, sides, height, width, side):
+    monkeypatch.setattr("diffusion.windows._SIDE", side)
+    levels = {"channels": (32,) * len(sides), "blocks": (1,) * len(sides), "windows": sides}
     network, prior = _network(**levels), torch.randn(2, 16, 8)
     y, asked = torch.rand(2, 3, height, width) * 2 - 1, torch.zeros(height, width, dtype=torch.bool)
-    asked[: height // 3, 20:29], asked[-1, -1] = True, True
+    asked[: height // 3, -120:-100], asked[-1, -1] = True, True
     # With gradients enabled, nothing is cut.
     whole = network.restore(y, prior)
     with torch.no_grad():
