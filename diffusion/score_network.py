@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion.pixel_norm import PixelNorm
-from diffusion.windows import level_passes
+from diffusion.windows import through_levels
 
 __all__ = ["ScoreNetwork", "block_counts", "block_widths"]
 
@@ -175,11 +175,9 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         embedding = self.noise_embedding(sigma).to(x.dtype)
         in_turn = iter(modulations or [None] * len(self.widths))
-        order = [*range(len(self.depths)), *reversed(range(len(self.decoder)))]
-        passes = level_passes(self.stride, [(level, self._halo(level)) for level in order], asked)
         last = self.decoder[0] if self.decoder else self.middle
 
-        def through(blocks: nn.ModuleList, enter: Callable, *inputs: tuple[Tensor, float]) -> Tensor:
+        def level(blocks: nn.ModuleList, enter: Callable[..., Tensor]) -> Callable[..., Tensor]:
             turn = [next(in_turn) for _ in blocks]
 
             def layers(*windows: Tensor) -> Tensor:
@@ -188,15 +186,12 @@ class ScoreNetwork(ModelMixin, ConfigMixin):
                     h = self._apply_block(block, h, embedding, modulation)
                 return self.head(h) if blocks is last else h
 
-            return next(passes)(layers, *inputs)
+            return layers
 
-        h, skips = x, []
-        for level, blocks in enumerate([*self.encoder, self.middle]):
-            h = through(blocks, self.down[level - 1] if level else self._enter, (h, 2))
-            skips.append(h)
-        del skips[-1]
-        for level in reversed(range(len(self.decoder))):
-            h = through(self.decoder[level], self._join(level), (h, 0.5), (skips.pop(), 1))
+        down = [level(*pair) for pair in zip([*self.encoder, self.middle], [self._enter, *self.down], strict=True)]
+        up = [level(self.decoder[index], self._join(index)) for index in reversed(range(len(self.decoder)))]
+        halos = [self._halo(index) for index in range(len(self.depths))]
+        h = through_levels(x, down, up, self.stride, halos, asked)
         return F.pixel_shuffle(h, 2)[..., :height, :width]
 
     def _enter(self, x: Tensor) -> Tensor:

@@ -24,8 +24,13 @@ class Tile(NamedTuple):
     kept: Window
     place: Window
 
-    def wanted(self, asked: Tensor | None = None) -> Tensor:
-        """Of the pixels that the network sees, those whose result is kept and asked for: bool, as large as `read`."""
+    def wanted(self, asked: Tensor | None = None) -> Tensor | None:
+        """Of the pixels that the network sees, those whose result is kept and asked for: bool, as large as `read`.
+
+        None stands for all of them.
+        """
+        if asked is None and self.read == self.place:
+            return None
         wanted = torch.zeros([span.stop - span.start for span in self.read], dtype=torch.bool)
         wanted[self.kept] = True if asked is None else asked[self.place]
         return wanted

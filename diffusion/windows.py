@@ -4,7 +4,7 @@ Windows carry the halo of one level's layers where tiles of a photo carry that o
 and are small enough for a processor's cache. All of a level's features are kept instead.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -13,30 +13,48 @@ from torch.nn import functional as F
 
 from diffusion.tiles import Window, tiles
 
-__all__ = ["in_windows", "level_passes", "wanted_features"]
+__all__ = ["in_windows", "through_levels", "wanted_features"]
 
 _SIDE = 256  # pixels of a level: of sides from 128 to 1000 the fastest on a CPU
 
 
-def level_passes(
-    cell: int, levels: Sequence[tuple[int, int]], asked: Tensor | None
-) -> Iterator[Callable[..., Tensor]]:  # fmt: skip
-    """What takes the features of a whole photo through each level of a U-shaped network, down and up again.
+def through_levels(
+    photo: Tensor, down: Sequence[Callable[..., Tensor]], up: Sequence[Callable[..., Tensor]], cell: int,
+    halos: Sequence[int], asked: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Takes a whole photo through a U-shaped network, level by level.
+
+    Where gradients are enabled nothing is cut, for they need all features anyhow.
 
     Args:
-        cell: Side in pixels of the squares that are wanted or not as a whole, a multiple of all strides and windows.
-        levels: Of each level in the order in which a photo passes them, its index, 0 for half resolution, and the reach
-            of its layers in its own pixels, even.
-        asked: Where the network's result is wanted, as of `wanted_features`.
+        photo: Shape (B, C, H, W), H and W multiples of the cell.
+        down: Layers of each level on the way down, from half resolution; they take a window of the level before, which
+            has twice the resolution.
+        up: Layers of each level on the way up, from the coarsest; they take a window of the level before, which has
+            half the resolution, and one of the same level on the way down.
+        cell: Side in pixels of the squares that are wanted or not as a whole, a multiple of all strides and of the
+            attention windows; their features begin windows.
+        halos: Reach of the layers of each level, from half resolution, in its own pixels, even.
+        asked: Where a result is wanted, as of `wanted_features`.
 
-    Yields:
-        For each level `in_windows` as a function of layers and inputs alone. Where gradients are enabled the photo goes
-        through whole, for they need all features anyhow.
+    Returns:
+        What the last layers give, at half resolution.
     """
-    sizes = [(cell >> level + 1, halo) for level, halo in levels]
-    for (size, halo), wanted in zip(sizes, wanted_features(asked, cell, sizes), strict=True):
-        side = None if torch.is_grad_enabled() else max(_SIDE // size, 1) * size
-        yield partial(in_windows, side=side, halo=halo, wanted=wanted, grid=size)
+    order = [*range(len(down)), *reversed(range(len(up)))]
+    sizes = [(cell >> level + 1, halos[level]) for level in order]
+    cut = not torch.is_grad_enabled()
+    passes = (
+        partial(in_windows, side=max(_SIDE // size, 1) * size if cut else None, halo=halo, wanted=wanted, grid=size)
+        for (size, halo), wanted in zip(sizes, wanted_features(asked, cell, sizes), strict=True)
+    )
+    h, skips = photo, []
+    for layers in down:
+        h = next(passes)(layers, (h, 2))
+        skips.append(h)
+    del skips[-1]
+    for layers in up:
+        h = next(passes)(layers, (h, 0.5), (skips.pop(), 1))
+    return h
 
 
 def in_windows(

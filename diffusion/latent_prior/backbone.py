@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from diffusion.latent_prior.attention import CrossAttention, DualAttention
 from diffusion.latent_prior.details import DETAIL_CHANNELS, DETAIL_REACH, colours_and_details
 from diffusion.pixel_norm import PixelNorm
-from diffusion.windows import level_passes
+from diffusion.windows import through_levels
 
 __all__ = ["Fusion", "RegressionTransformer", "TokenHierarchy"]
 
@@ -164,7 +164,7 @@ class RegressionTransformer(nn.Module):
         """Restores captures.
 
         Args:
-            y: Captures in [-1, 1], shape (B, 3, H, W).
+            y: Captures in [-1, 1], shape (B, 3, H, W); any H and W.
             z: Priors, shape (B, N, D).
             asked: Where an estimate is wanted, bool, shape (H, W), somewhere at least; elsewhere it is undefined. None
                 for everywhere.
@@ -177,27 +177,25 @@ class RegressionTransformer(nn.Module):
         tokens = self.hierarchy(z)
         # Edge values beyond the border: reflection would need photos larger than the padding.
         padded = F.pad(colours_and_details(y), (0, -width % self.grid, 0, -height % self.grid), mode="replicate")
-        order = [*range(len(self.encoder)), *reversed(range(len(self.decoder)))]
-        passes = level_passes(self.grid, [(level, self._halo(level)) for level in order], asked)
 
-        def through(
-            level: int, blocks: nn.ModuleList, fusion: Fusion, enter: Callable, *inputs: tuple[Tensor, float]
-        ) -> Tensor:
+        def level(
+            index: int, blocks: nn.ModuleList, fusion: Fusion, enter: Callable[..., Tensor]
+        ) -> Callable[..., Tensor]:
             def layers(*windows: Tensor) -> Tensor:
-                h = self._through(blocks, fusion(enter(*windows), tokens[level], tokens[-1]))
+                h = self._through(blocks, fusion(enter(*windows), tokens[index], tokens[-1]))
                 # Detached: the estimate stays where its own loss has its least value.
                 return torch.cat([self.head(h), self.error(h.detach())], dim=1) if blocks is self.decoder[0] else h
 
-            return next(passes)(layers, *inputs)
+            return layers
 
-        h, skips = padded, []
-        for level, (blocks, fusion) in enumerate(zip(self.encoder, self.encoder_fusion, strict=True)):
-            h = through(level, blocks, fusion, self.down[level - 1] if level else self._enter, (h, 2))
-            skips.append(h)
-        del skips[-1]
-        for level in reversed(range(len(self.decoder))):
-            inputs = (h, 0.5), (skips.pop(), 1)
-            h = through(level, self.decoder[level], self.decoder_fusion[level], self._join(level), *inputs)
+        parts = zip(self.encoder, self.encoder_fusion, [self._enter, *self.down], strict=True)
+        down = [level(index, *part) for index, part in enumerate(parts)]
+        up = [
+            level(index, self.decoder[index], self.decoder_fusion[index], self._join(index))
+            for index in reversed(range(len(self.decoder)))
+        ]
+        halos = [self._halo(index) for index in range(len(self.depths))]
+        h = through_levels(padded, down, up, self.grid, halos, asked)
         residual, log_scale = (F.pixel_shuffle(part, 2)[..., :height, :width].float() for part in h.split((12, 4), 1))
         log_scale = log_scale + _FIRST_LOG_SCALE
         return y.float() + _RESIDUAL_STD * residual, log_scale.clamp(_LEAST_LOG_SCALE, _LARGEST_LOG_SCALE)

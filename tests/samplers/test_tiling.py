@@ -80,6 +80,25 @@ def test_the_network_sees_no_more_than_what_was_asked_and_its_reach(network, mon
     assert seen == [(1, 3, 80 - 68 + 8, 140 - 128 + 8)]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_each_pixel_is_asked_for_once_and_only_where_nothing_is_known(network, monkeypatch, known):
+    questions = []
+    forward = type(network).forward
+
+    def watched(self, x, sigma, modulations=None, asked=None):  # noqa: ANN001
+        questions.append(asked)
+        return forward(self, x, sigma, modulations, asked)
+
+    monkeypatch.setattr(type(network), "forward", watched)
+    asked = _asked(97, 83)
+    TiledNetwork(network, 32, known=Known(asked, torch.zeros(1)) if known else None)(_photo(97, 83), torch.tensor(0.4))
+    assert sum(int(question.sum()) for question in questions) == (asked.sum() if known else 97 * 83)
+    questions.clear()
+    # A tile that is the whole photo leaves nothing out.
+    TiledNetwork(network, 200)(_photo(97, 83), torch.tensor(0.4))
+    assert questions == [None]
+
+
 def test_the_surroundings_of_blur_are_asked_for_and_nothing_else():
     radius_map = torch.zeros(1, 1, 300, 400)
     radius_map[..., 100, 200] = 0.5
