@@ -120,8 +120,9 @@ def _check_values(settings: "SamplerSettings") -> None:
         "sigma_per_pixel", "corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade",
     ):  # fmt: skip
         require(getattr(settings, key) >= 0, key, "non-negative")
-    for key in ("runs", "corrector_steps", "ode_steps", "cg_iterations"):
+    for key in ("runs", "corrector_steps", "ode_steps"):
         require(getattr(settings, key) >= 1, key, "at least 1")
+    require(settings.cg_iterations is None or settings.cg_iterations >= 1, "cg_iterations", "null or at least 1")
     for key in ("strength", "latent_prior_variance"):
         require(getattr(settings, key) is None or getattr(settings, key) > 0, key, "null or positive")
     for key in ("noise_factor", "least_noise", "cutoff", "red_weight", "red_rate"):

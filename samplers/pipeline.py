@@ -198,7 +198,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             lens = lens.found(image, radius_map.to(image), noise_std)
         settings.check(self.sde, lens.light)
         settings = settings.for_blur(radius_map, self.sde, known_noise)
-        operator = lens.operator(radius_map)
+        doubted = confidence if settings.trust is not None else None
+        operator = lens.operator(radius_map, estimated=doubted is not None)
         y = 2 * image - 1
         prior = guide.prior(y, generator)
         asked = near_blur(radius_map.to(image), operator.margin)
@@ -207,7 +208,6 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         known = Known(operator.extend(asked[None, None].float())[0, 0] > 0, start)
         network = guide.network(self.score_network, prior)
         network = TiledNetwork(network, settings.tile, settings.precision, known)
-        doubted = confidence if settings.trust is not None else None
         share = 0.0  # of the regression, where the map was estimated; a sample that is mixed with a mean would be none
         if second is not None and doubted is not None and settings.output == "mean":
             share = settings.latent_prior_share

@@ -44,6 +44,7 @@ __all__ = ["PREDICTORS", "PRESETS", "SamplerSettings", "preset_file"]
 _TEMPERATURE = 0.85  # of the sampler alone
 _WIDE = 0.9  # quantile of the radii
 _FEW = 5  # steps
+_ITERATIONS, _QUICK_ITERATIONS = 16, 8  # of the solver
 
 
 def preset_file(name: str) -> Path:
@@ -93,6 +94,8 @@ class SamplerSettings:
         strength: lambda of the guidance; smaller trusts the capture more (`dps`: less). null for 0.5, or 4 with `daps`,
             which draws pixels independently: with more variance than a denoiser's error has, noise piles up.
         cg_iterations: Bound of the solver's iterations at each evaluation; `moment-matching` takes a quarter of it.
+            null for 16, or 8 with no more than 5 steps where a share of the regression is in the result: see
+            `for_mixture`.
         cutoff: Singular values of the blur below it are left to the prior by `range-null`.
         noise_factor: Times the noise estimated from the capture: overstating it is the safe side.
         least_noise: The noise is taken to be at least this, of full range: JPEG rounds textures more coarsely than
@@ -144,7 +147,7 @@ class SamplerSettings:
     red_rate: float = 0.03
     stop_change: float = 0.0
     strength: float | None = None
-    cg_iterations: int = 16
+    cg_iterations: int | None = None
     cutoff: float = 0.1
     noise_factor: float = 1.0
     least_noise: float = 0.008
@@ -209,7 +212,7 @@ class SamplerSettings:
                 return DPMSolver(sigmas, self.order, self.eta, temperature, self.stop_change)
             case "daps":
                 sample = self.output == "sample"
-                options = {"strength": self.guidance_strength, "iterations": self.cg_iterations}
+                options = {"strength": self.guidance_strength, "iterations": self.solver_iterations}
                 return DAPSSampler(sigmas, self.ode_steps, **options, temperature=temperature, sample=sample)
             case "red-diff":
                 return REDDiffSampler(sigmas, self.red_weight, self.red_rate, temperature)
@@ -236,15 +239,15 @@ class SamplerSettings:
         capture, strength = (denoiser, model, y, noise_std), {"strength": self.guidance_strength}
         match "none" if self.solver in ("daps", "red-diff") else self.guidance:
             case "proximal":
-                return ProximalGuidance(*capture, **strength, iterations=self.cg_iterations, second=second)
+                return ProximalGuidance(*capture, **strength, iterations=self.solver_iterations, second=second)
             case "pigdm":
-                return PiGDMGuidance(*capture, **strength, iterations=self.cg_iterations)
+                return PiGDMGuidance(*capture, **strength, iterations=self.solver_iterations)
             case "moment-matching":
-                return MomentMatchingGuidance(*capture, iterations=max(1, self.cg_iterations // 4))
+                return MomentMatchingGuidance(*capture, iterations=max(1, self.solver_iterations // 4))
             case "dps":
                 return DPSGuidance(*capture, **strength)
             case "range-null":
-                return RangeNullGuidance(*capture, cutoff=self.cutoff, iterations=self.cg_iterations)
+                return RangeNullGuidance(*capture, cutoff=self.cutoff, iterations=self.solver_iterations)
         return GuidedDenoiser(*capture)
 
     @property
@@ -257,9 +260,12 @@ class SamplerSettings:
     def for_mixture(self) -> "SamplerSettings":
         """These settings where the result is a mixture with the regression: unless told otherwise, with all the noise.
 
-        The mixture halves it, about, and what is left of it keeps the textures that a mean has lost.
+        The mixture halves it, about, and what is left of it keeps the textures that a mean has lost. What more
+        iterations would gain is less than what is in doubt, for the map is an estimate there.
         """
-        return replace(self, temperature=1.0) if self.temperature is None else self
+        settings = replace(self, temperature=1.0) if self.temperature is None else self
+        quick = settings.cg_iterations is None and settings.steps <= _FEW
+        return replace(settings, cg_iterations=_QUICK_ITERATIONS) if quick else settings
 
     def for_blur(self, radius_map: Tensor, sde: SDE, sigma_max: float | None = None) -> "SamplerSettings":
         """These settings for one capture: the wider its blur, the more noise at the start.
@@ -302,6 +308,11 @@ class SamplerSettings:
         if self.strength is not None:
             return self.strength
         return 4.0 if self.solver == "daps" else 0.5
+
+    @property
+    def solver_iterations(self) -> int:
+        """The setting `cg_iterations`, or what stands for it."""
+        return _ITERATIONS if self.cg_iterations is None else self.cg_iterations
 
     @property
     def regression_variance(self) -> float:
