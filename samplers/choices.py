@@ -60,6 +60,7 @@ USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "cutoff": (("guidance", ("range-null",)),),
     "latent_prior_variance": (_STEPPING, _PROXIMAL),
     "latent_prior_share": (_STEPPING, _PROXIMAL),
+    "mixture_detail": (_STEPPING, _PROXIMAL),
     "latent_prior_fade": (_STEPPING, _PROXIMAL),
 }  # fmt: skip
 
@@ -118,6 +119,7 @@ def _check_values(settings: "SamplerSettings") -> None:
     require(0 <= settings.eta <= 1, "eta", "in [0, 1]")
     for key in (
         "sigma_per_pixel", "corrector_below", "model_error", "restarts", "churn", "stop_change", "latent_prior_fade",
+        "mixture_detail",
     ):  # fmt: skip
         require(getattr(settings, key) >= 0, key, "non-negative")
     for key in ("runs", "corrector_steps", "ode_steps"):

@@ -24,6 +24,7 @@ from samplers.composition import where_blurred
 from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generators_for
 from samplers.latent_guide import LatentGuide
 from samplers.map_estimators import estimate_map
+from samplers.mixture import mixture
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import Known, TiledNetwork, near_blur
@@ -235,10 +236,10 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             # What was done by a doubtful map gives way to what needs no map: the regression, or the capture.
             sure = image if second is None else (operator.crop(second.x) + 1) / 2
             if share > 0:
-                trust = share_beside_regression(doubted.to(image), share)
+                own = share_beside_regression(doubted.to(image), share)
+                restored = mixture(sure, restored, own, settings.mixture_detail)
             else:
-                trust = trusted_share(radius, doubted.to(image), settings.trust)
-            restored = torch.lerp(sure, restored, trust)
+                restored = torch.lerp(sure, restored, trusted_share(radius, doubted.to(image), settings.trust))
         restored = where_blurred(image, restored, radius)
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 

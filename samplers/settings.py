@@ -110,6 +110,8 @@ class SamplerSettings:
             more than 5 steps, which by themselves come less far.
         latent_prior_share: Share of the regression in the result where the map was estimated and is certain; where it
             is not, there is more of it, see `samplers.trust`. 0, and `output=sample`, for the share by `trust`.
+        mixture_detail: How much is given back of the details that such a mixture lacks, as the exponent p of
+            `samplers.mixture`: 0 for the highest PSNR, more for sharper pictures.
         latent_prior_fade: Noise level below which the regression counts less, see `SecondEstimate`.
         condition: Whether the score network is conditioned on the latent prior by the pipeline's `conditioning`, with
             any guidance and solver: `on`, `off`, or `auto` for on where the pipeline has one.
@@ -156,6 +158,7 @@ class SamplerSettings:
     latent_prior: str = "auto"
     latent_prior_variance: float | None = None
     latent_prior_share: float = 0.65
+    mixture_detail: float = 2.0
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["DETAIL_CHANNELS", "DETAIL_REACH", "colours_and_details"]
+__all__ = ["DETAIL_CHANNELS", "DETAIL_REACH", "colours_and_details", "window_mean"]
 
 DETAIL_CHANNELS = 10
 """Channels of one RGB picture."""
@@ -29,13 +29,14 @@ DETAIL_REACH = (_DETAIL - 1) // 2 + (_AROUND - 1) // 2
 def colours_and_details(y: Tensor) -> Tensor:
     """Pictures in [-1, 1] with their details, in values about one: (B, 3, H, W) -> (B, 10, H, W), float32."""
     y = y.float()
-    details = y - _window_mean(y, _DETAIL)
-    strength = (_window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
+    details = y - window_mean(y, _DETAIL)
+    strength = (window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
     return torch.cat([y, details / _SCALE, details / strength, strength.log() / 3 + 1], dim=1)
 
 
-def _window_mean(x: Tensor, side: int) -> Tensor:
-    """Means over windows, cut off at the border, row by row and then column by column."""
+def window_mean(x: Tensor, side: int) -> Tensor:
+    """Means over windows of an odd side in pixels, cut off at the border: (B, C, H, W) -> (B, C, H, W)."""
+    # Row by row and then column by column.
     for size in ((1, side), (side, 1)):
         x = F.avg_pool2d(x, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
     return x
