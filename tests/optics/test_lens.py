@@ -114,6 +114,18 @@ def test_each_colour_has_its_own_radius():
         torch.testing.assert_close(alone(inner)[:, 0], y[:, channel], rtol=0, atol=1e-4)
 
 
+def test_the_operator_of_an_estimated_map_is_as_exact_as_it_says():
+    exact, rough = (DISK.operator(_ramp(12.0), estimated=estimated) for estimated in (False, True))
+    x = _random((1, 3, *exact.canvas_size), 3)
+    # Photos have most of their light in slow changes.
+    for _ in range(3):
+        x = torch.nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+    error = float((rough(x) - exact(x)).std() / x.std())
+    assert 0 < error < 0.03
+    y = _random((1, 3, *LENS_SHAPE), 4)
+    torch.testing.assert_close((rough(x) * y).sum(), (x * rough.adjoint(y)).sum(), atol=1e-3, rtol=1e-4)
+
+
 def test_light_decides_the_model():
     operator = Lens(light="linear").operator(_ramp())
     assert isinstance(Lens(light="linear").model(operator), LinearLightDefocus)

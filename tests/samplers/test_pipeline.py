@@ -10,6 +10,7 @@ from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
 from diffusion.latent_prior import SwinDiff
 from optics import DISK, DefocusOperator, Lens
 from samplers import DefocusDeblurPipeline, SamplerSettings
+from samplers.mixture import mixture
 
 FEW = dict(steps=3, corrector=False)
 
@@ -113,16 +114,19 @@ def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipe
 
 
 @pytest.mark.parametrize(
-    ("temperature", "share", "scale"), [(None, 0.25, 1.0), (0.5, 0.25, 0.5), (None, 0.0, 0.85)]
+    ("temperature", "share", "scale", "detail"),
+    [(None, 0.25, 1.0, 0.0), (0.5, 0.25, 0.5, 2.0), (None, 0.0, 0.85, 2.0)],
 )
-def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, photo, temperature, share, scale):
+def test_the_regression_stands_in_where_an_estimated_map_is_doubted(
+    pipeline, photo, temperature, share, scale, detail
+):  # fmt: skip
     with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
     confidence = torch.linspace(0, 1, 33).expand(1, 1, 24, 33)
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
     # Of little weight in the guidance, so that the two differ.
     settings = SamplerSettings(**FEW, trust=[-1.0, 0.5, 2.0], latent_prior_share=share, latent_prior_variance=1e8)
     # Confidence has a say in the model's error as well.
-    settings = replace(settings, model_error=0.0)
+    settings = replace(settings, model_error=0.0, mixture_detail=detail, cg_iterations=8)
     # Unless told otherwise a mixture is one with a sampler that has all its noise.
     sampled = with_prior(photo, **options, settings=replace(settings, temperature=scale)).image
     settings = replace(settings, temperature=temperature)
@@ -130,7 +134,19 @@ def test_the_regression_stands_in_where_an_estimated_map_is_doubted(pipeline, ph
     trust = (1 - share) * confidence**6 if share else torch.sigmoid(-1 + 0.5 * math.log(2) + 2 * confidence)
     regression = (photo + 0.05).clamp(0, 1)
     assert (sampled - regression).abs().mean() > 0.02
-    torch.testing.assert_close(mixed, trust * sampled + (1 - trust) * regression, atol=2e-3, rtol=0)
+    mean = trust * sampled + (1 - trust) * regression
+    expected = mixture(regression, sampled, trust, detail) if share else mean
+    torch.testing.assert_close(mixed, expected, atol=2e-3, rtol=0)
+    assert detail == 0 or share == 0 or (expected - mean).abs().max() > 0.02
+
+
+def test_an_estimated_map_has_an_operator_that_is_less_exact(pipeline, photo, monkeypatch):
+    radius_map, asked, operator = torch.full((1, 1, 24, 33), 2.0), [], Lens.operator
+    monkeypatch.setattr(Lens, "operator", lambda *a, estimated=False: asked.append(estimated) or operator(*a))
+    for confidence, trust in ((None, [0.0] * 3), (torch.ones_like(radius_map), [0.0] * 3), (radius_map, None)):
+        settings = SamplerSettings(**FEW, trust=trust)
+        pipeline(photo, radius_map=radius_map, confidence=confidence, lens=DISK, settings=settings)
+    assert asked == [False, True, False]
 
 
 def test_a_latent_prior_in_half_precision_is_run_in_it(pipeline, photo):

@@ -52,9 +52,10 @@ def test_every_preset_draws_samples_in_one_run():
         ("steps", 1), ("sigma_end", 0.0), ("sigma_end", 3.0), ("sigma_start", float("inf")), ("rho", 0.5),
         ("predictor", "euler"), ("renoise", -0.1), ("renoise", 1.1), ("corrector_ratio", 0.0),
         ("corrector_ratio", 1.0), ("corrector_below", -1.0), ("strength", 0.0), ("cg_iterations", 0),
-        ("noise_factor", 0.0), ("precision", "fp16"), ("tile", 16), ("strength", float("nan")), ("order", 4),
-        ("solver", "rk45"), ("guidance", "mcg"), ("grid", "linear"), ("output", "median"), ("restarts", -1),
-        ("runs", 0), ("rho", float("inf")), ("strength", float("inf")), ("eta", 1.5), ("churn", float("nan")),
+        ("mixture_detail", -1.0), ("noise_factor", 0.0), ("precision", "fp16"), ("tile", 16), ("order", 4),
+        ("strength", float("nan")), ("solver", "rk45"), ("guidance", "mcg"), ("grid", "linear"),
+        ("output", "median"), ("restarts", -1), ("runs", 0), ("rho", float("inf")),
+        ("strength", float("inf")), ("eta", 1.5), ("churn", float("nan")),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_named(key, value):
@@ -182,3 +183,13 @@ def test_few_steps_lean_more_on_the_regression_unless_told_otherwise():
     assert SamplerSettings(steps=5, latent_prior_variance=9.0).regression_variance == 9
     with pytest.raises(ValueError, match="latent_prior_variance must be null or positive, got 0"):
         SamplerSettings(latent_prior_variance=0.0)
+
+
+def test_a_quick_mixture_takes_fewer_iterations_unless_told_otherwise():
+    # Steps, iterations alone, iterations where the regression has a share of the result.
+    for steps, alone, mixed in ((5, 16, 8), (6, 16, 16)):
+        settings = SamplerSettings(steps=steps)
+        assert (settings.solver_iterations, settings.for_mixture().solver_iterations) == (alone, mixed)
+    settings = SamplerSettings(steps=5, cg_iterations=12, temperature=0.9)
+    assert settings.for_mixture() == settings and settings.solver_iterations == 12
+    assert SamplerSettings(steps=5, temperature=0.9).for_mixture().solver_iterations == 8

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffusion import VESDE, ScoreNetwork
+from optics import Lens
 from samplers import DefocusDeblurPipeline, SamplerSettings
 from samplers.trust import trust_features, trusted_share
 from train.trust import fit_trust
@@ -21,7 +22,9 @@ def test_the_share_is_the_formulas():
         assert got == pytest.approx(1 / (1 + math.exp(0.5 - 0.8 * math.log(radius) - 1.2 * sure)), abs=1e-6)
 
 
-def test_only_results_of_estimated_maps_are_doubted():
+def test_only_results_of_estimated_maps_are_doubted(monkeypatch):
+    # With one operator for all, so that nothing but the share differs.
+    monkeypatch.setattr(Lens, "operator", lambda *a, estimated=False, operator=Lens.operator: operator(*a))
     torch.manual_seed(0)
     pipeline = DefocusDeblurPipeline(ScoreNetwork(channels=(8, 8), blocks=1, embedding=16), VESDE())
     coarse = torch.rand(1, 3, 10, 12, generator=torch.Generator().manual_seed(3))
