@@ -51,6 +51,11 @@ class LinearizedDefocus:
     def adjoint(self, y: Tensor) -> Tensor:
         return self.operator.adjoint(self.output_slope * y).mul_(self.input_slope)
 
+    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The adjoint of W times the map of x, as of `DefocusOperator.normal`."""
+        weight = self.output_slope.square().mul_(weight)
+        return self.operator.normal(self.input_slope * x, weight).mul_(self.input_slope)
+
 
 class LinearLightDefocus:
     """Defocus in linear light of photos kept in sRGB, in the [-1, 1] units of the prior.

@@ -143,6 +143,29 @@ class DefocusOperator:
                 x[:, channels, top:bottom, left:right] += block.spread(y[:, channels, block.rows, block.columns])
         return x
 
+    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        """A^T W A x of a sharp canvas, block by block, bit for bit what the two maps give: no capture is kept whole.
+
+        Args:
+            x: Shape (B, C, H + 2m, W + 2m).
+            weight: W, a number or of a shape that broadcasts with that of captures, (B, C, H, W).
+
+        Returns:
+            Shape of x.
+
+        Raises:
+            ValueError: As for `__call__`.
+        """
+        self._check("x", x, self.canvas_size)
+        weight = weight.expand(*x.shape[:2], *self.capture_size)
+        result = torch.zeros_like(x)
+        for channels, blocks in self._channels:
+            for block in blocks:
+                top, left, bottom, right = block.window(self.margin)
+                seen, part = x[:, channels, top:bottom, left:right], weight[:, channels, block.rows, block.columns]
+                result[:, channels, top:bottom, left:right] += block.normal(seen, part)
+        return result
+
     def _check(self, name: str, values: Tensor, size: tuple[int, int]) -> None:
         if values.dim() != 4 or values.shape[-2:] != size:
             raise ValueError(f"{name} must have shape (B, C, {size[0]}, {size[1]}), got {tuple(values.shape)}")
@@ -223,26 +246,32 @@ class _Block:
             self.columns.stop + margin + self.reach,
         )
 
-    def blur(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        # What both ways take of the map is made once.
+        parts = list(self._parts(x)) if self._radii else None
+        return self.spread(weight * self.blur(x, parts), parts)
+
+    def blur(self, x: Tensor, parts: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
         rows, columns = (slice(self.reach, side - self.reach) for side in x.shape[-2:])
         seen = x[..., rows, columns]
         if not self._radii:
             return seen
         y = (1 - self._blurred()) * seen if self._has_sharp else torch.zeros_like(seen)
         spectrum = torch.fft.rfft2(x, s=self.shape)
-        for coefficient, otf in self._parts(x):
+        for coefficient, otf in parts or self._parts(x):
             y.addcmul_(coefficient, torch.fft.irfft2(spectrum * otf, s=self.shape)[..., rows, columns])
         return y
 
-    def spread(self, y: Tensor) -> Tensor:
+    def spread(self, y: Tensor, parts: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
         if not self._radii:
             return y
         height, width = y.shape[-2:]
         start, padding = self.reach, (self.reach, self.shape[1] - width - self.reach)
         padding += (self.reach, self.shape[0] - height - self.reach)
-        spectrum = 0
-        for coefficient, otf in self._parts(y):
-            spectrum = spectrum + torch.fft.rfft2(F.pad(coefficient * y, padding)) * otf.conj()
+        spectrum = None
+        for coefficient, otf in parts or self._parts(y):
+            part = torch.fft.rfft2(F.pad(coefficient * y, padding)).mul_(otf.conj())
+            spectrum = part if spectrum is None else spectrum.add_(part)
         x = torch.fft.irfft2(spectrum, s=self.shape)[..., : height + 2 * start, : width + 2 * start]
         if self._has_sharp:
             x[..., start : start + height, start : start + width] += (1 - self._blurred()) * y

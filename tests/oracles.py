@@ -84,6 +84,9 @@ class MatrixModel:
     def adjoint(self, y: Tensor) -> Tensor:
         return (y.flatten(1) @ self.matrix).reshape(-1, *self.shape)
 
+    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.adjoint(weight * self(x))
+
     def linearize(self, x: Tensor) -> tuple[Tensor, "MatrixModel"]:
         return self(x), self
 

@@ -27,6 +27,9 @@ class LinearOperator(Protocol):
 
     def adjoint(self, y: Tensor) -> Tensor: ...
 
+    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The adjoint of weight times the map of x; the weight is a number or one of each value of the capture."""
+
 
 class ForwardModel(Protocol):
     """What happened to the photo: `optics.DefocusOperator` or `optics.LinearLightDefocus`."""
@@ -75,7 +78,7 @@ class Likelihood:
         """
 
         def normal(d: Tensor) -> Tensor:
-            return derivative.adjoint(self.weight * derivative(d)).addcmul_(rho, d)
+            return derivative.normal(d, self.weight).addcmul_(rho, d)
 
         return improve(normal, x, residual, _sufficient(rho.min(), iterations))
 

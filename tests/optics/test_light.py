@@ -71,6 +71,9 @@ def test_adjoint_of_the_derivative_is_exact(operator):
     y = torch.randn(1, 3, 12, 15, generator=torch.Generator().manual_seed(3))
     forward, backward = (derivative(x) * y).sum(), (x * derivative.adjoint(y)).sum()
     assert abs(float(forward - backward)) < 1e-5 * float(derivative(x).norm() * y.norm())
+    weight = torch.rand(1, 1, 12, 15, generator=torch.Generator().manual_seed(4))
+    expected = derivative.adjoint(weight * derivative(x))
+    torch.testing.assert_close(derivative.normal(x, weight), expected, rtol=0, atol=1e-5)
 
 
 def test_slope_near_black_is_bounded(operator):

@@ -31,6 +31,17 @@ def test_adjoint_is_exact(height, width, block, softness):
     assert abs(float(forward - backward)) < 1e-5 * float(operator(x).norm() * y.norm())
 
 
+@pytest.mark.parametrize("weight", [(), (1, 1, 40, 70), (1, 3, 40, 70)])
+@pytest.mark.parametrize(("low", "scales"), [(0.0, None), (2.0, None), (0.0, (1.2, 1.0, 0.8)), (-1.0, None)])
+def test_the_normal_product_is_that_of_both_maps_to_the_bit(low, scales, weight):
+    radius_map = _map(40, 70, low, 5.0).clamp(min=0)
+    if low < 0:
+        radius_map[..., :24] = 0  # whole blocks
+    operator = DefocusOperator(radius_map, block=24, channel_scales=scales)
+    x, weight = _random((2, 3, *operator.canvas_size), 1), _random(weight, 2)
+    assert torch.equal(operator.normal(x, weight), operator.adjoint(weight * operator(x)))
+
+
 @pytest.mark.parametrize("softness", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("high", [0.0, 0.4, 3.0, 9.0])
 def test_flat_light_stays_flat(high, softness):
@@ -148,6 +159,15 @@ def test_light_from_the_margin_reaches_the_capture():
     y = operator(x)[0, 0]
     assert y[0, 5] == pytest.approx(1 / (torch.pi * 9), rel=0.01)
     assert y[4:].abs().max() < 1e-6
+
+
+def test_gradients_go_through_both_maps():
+    operator = DefocusOperator(_map(20, 30), block=16)
+    x, y = _random((1, 3, *operator.canvas_size), 1).requires_grad_(), _random((1, 3, 20, 30), 2).requires_grad_()
+    for loss, by, expected in (
+        ((operator(x) * y).sum(), x, operator.adjoint(y)), ((operator.adjoint(y) * x).sum(), y, operator(x))
+    ):  # fmt: skip
+        torch.testing.assert_close(torch.autograd.grad(loss, by)[0], expected.detach(), atol=1e-5, rtol=0)
 
 
 def test_linearization_is_the_operator_itself():

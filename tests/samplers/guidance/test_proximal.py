@@ -134,7 +134,7 @@ def test_the_iterations_of_a_restoration_suffice(operator, noise_std):
     height, width = operator.canvas_size
     covariance = smooth_covariance(height, width, PHOTO_STD, length=4.0).float()
     prior = GaussianDenoiser(SDES["ve"], torch.zeros(1, height, width), covariance)
-    options = {"strength": settings.guidance_strength, "iterations": settings.cg_iterations}
+    options = {"strength": settings.guidance_strength, "iterations": settings.solver_iterations}
     denoiser = _Compared(prior, operator, y, noise_std, **options)
     sampler, generator = settings.sampler(), torch.Generator().manual_seed(0)
     sampler(
