@@ -57,4 +57,3 @@ def _details(t: Tensor) -> Tensor:
 
 def _strength(details: Tensor) -> Tensor:
     return (window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
-
