@@ -73,7 +73,7 @@ def test_score_is_the_pipeline(tiny, varying, true_map):
 
 def test_presets_and_overrides_of_a_column_win(tiny):
     assert score(tiny, CPU).settings.steps == 5
-    assert score(tiny, CPU, preset="best").settings.runs == 4
+    assert score(tiny, CPU, preset="best").settings.runs == 3
     balanced = score(tiny, CPU, preset="balanced", overrides=["corrector=false", "cg_iterations=3"]).settings
     assert (balanced.steps, balanced.corrector, balanced.cg_iterations) == (8, False, 3)
 
