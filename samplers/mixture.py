@@ -14,12 +14,11 @@ Michaeli, "The Perception-Distortion Tradeoff", CVPR 2018 (https://arxiv.org/abs
 import torch
 from torch import Tensor
 
-from diffusion.latent_prior.details import window_mean
+from diffusion.latent_prior.details import DETAIL_REACH, details_and_strength
 from diffusion.windows import in_windows
 
 __all__ = ["mixture"]
 
-_DETAIL, _AROUND = 5, 17  # pixels
 _FAINTEST = 1e-7  # variance of details in [0, 1] units beside which there are none
 _MOST = 1.5  # g
 _SIDE = 512  # pixels of a window
@@ -42,18 +41,9 @@ def mixture(regression: Tensor, sampled: Tensor, share: Tensor, detail: float) -
 
     def mixed(u: Tensor, v: Tensor, a: Tensor) -> Tensor:
         z = torch.lerp(u, v, a)
-        details = _details(z)
-        parts = torch.lerp(_strength(_details(u)), _strength(_details(v)), a)
-        gain = (parts / _strength(details)).pow(detail).clamp(1, _MOST)
+        details, strength = details_and_strength(z, _FAINTEST)
+        parts = torch.lerp(*(details_and_strength(part, _FAINTEST)[1] for part in (u, v)), a)
+        gain = (parts / strength).pow(detail).clamp(1, _MOST)
         return z.addcmul(gain - 1, details).clamp_(0, 1)
 
-    reach = (_DETAIL - 1) // 2 + (_AROUND - 1) // 2
-    return in_windows(mixed, (regression, 1), (sampled, 1), (share, 1), side=_SIDE, halo=reach)
-
-
-def _details(t: Tensor) -> Tensor:
-    return t - window_mean(t, _DETAIL)
-
-
-def _strength(details: Tensor) -> Tensor:
-    return (window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
+    return in_windows(mixed, (regression, 1), (sampled, 1), (share, 1), side=_SIDE, halo=DETAIL_REACH)

@@ -15,6 +15,8 @@ best share falls with the confidence of the map, faster than by the model above.
 map is certain,
 
     a = (1 - s) c^6.
+
+How the two are mixed is in `samplers.mixture`.
 """
 
 from collections.abc import Sequence

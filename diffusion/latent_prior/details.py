@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["DETAIL_CHANNELS", "DETAIL_REACH", "colours_and_details", "window_mean"]
+__all__ = ["DETAIL_CHANNELS", "DETAIL_REACH", "colours_and_details", "details_and_strength"]
 
 DETAIL_CHANNELS = 10
 """Channels of one RGB picture."""
@@ -29,14 +29,21 @@ DETAIL_REACH = (_DETAIL - 1) // 2 + (_AROUND - 1) // 2
 def colours_and_details(y: Tensor) -> Tensor:
     """Pictures in [-1, 1] with their details, in values about one: (B, 3, H, W) -> (B, 10, H, W), float32."""
     y = y.float()
-    details = y - window_mean(y, _DETAIL)
-    strength = (window_mean(details.square().mean(1, keepdim=True), _AROUND) + _FAINTEST).sqrt()
+    details, strength = details_and_strength(y, _FAINTEST)
     return torch.cat([y, details / _SCALE, details / strength, strength.log() / 3 + 1], dim=1)
 
 
-def window_mean(x: Tensor, side: int) -> Tensor:
-    """Means over windows of an odd side in pixels, cut off at the border: (B, C, H, W) -> (B, C, H, W)."""
-    # Row by row and then column by column.
+def details_and_strength(y: Tensor, faintest: float) -> tuple[Tensor, Tensor]:
+    """Details h of pictures and their strength s: (B, C, H, W) -> (B, C, H, W) and (B, 1, H, W).
+
+    `faintest` is a variance that is added to the square of s.
+    """
+    details = y - _window_mean(y, _DETAIL)
+    return details, (_window_mean(details.square().mean(1, keepdim=True), _AROUND) + faintest).sqrt()
+
+
+def _window_mean(x: Tensor, side: int) -> Tensor:
+    """Means over windows, cut off at the border, row by row and then column by column."""
     for size in ((1, side), (side, 1)):
         x = F.avg_pool2d(x, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
     return x

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
 
 from samplers import mixture as module
 from samplers.mixture import mixture
@@ -34,6 +36,31 @@ def test_details_that_have_nothing_in_common_are_made_as_strong_as_those_of_the_
     mean = torch.lerp(u, v, share)
     details = mean - torch.nn.functional.avg_pool2d(mean, 5, 1, 2, count_include_pad=False)
     torch.testing.assert_close(mixed, mean + (gain - 1) * details, atol=1e-4, rtol=0)
+
+
+def test_strengths_are_those_of_the_formula():
+    u, v, share = _random(1, 3, 40, 50), _random(1, 3, 40, 50, seed=1), _random(1, 1, 40, 50, seed=2)
+    # Details that grow to the right, and few enough for nothing to be clipped.
+    u, v = (0.5 + torch.linspace(0.02, 0.4, 50) * (picture - 0.5) for picture in (u, v))
+    mean = torch.lerp(u, v, share)
+    (u_s, v_s, mean_s), details = (_strength(picture)[0] for picture in (u, v, mean)), _strength(mean)[1]
+    gain = ((1 - share) * u_s + share * v_s) / mean_s
+    assert gain.min() > 1 and gain.max() < 1.5
+    expected = mean.double() + (gain - 1) * details
+    torch.testing.assert_close(mixture(u, v, share, 1.0).double(), expected, atol=1e-4, rtol=0)
+
+
+def _strength(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """S and h by another filter, float64: (1, 1, H, W) and (1, 3, H, W)."""
+    values = picture[0].double().numpy()
+    details = values - np.stack([_mean(channel, 5) for channel in values])
+    strength = np.sqrt(_mean((details**2).mean(0), 17))
+    return torch.from_numpy(strength)[None, None], torch.from_numpy(details)[None]
+
+
+def _mean(values: np.ndarray, side: int) -> np.ndarray:
+    weights = uniform_filter(np.ones_like(values), side, mode="constant")
+    return uniform_filter(values, side, mode="constant") / weights
 
 
 def test_what_both_agree_on_is_kept():
