@@ -121,8 +121,8 @@ def _scaled(window: Window, scale: float) -> Window:
 
 
 def _empty(like: Tensor, height: int, width: int) -> Tensor:
-    """Features of another size in the layout that the next layers take fastest; zeros, for not all may be written."""
+    """Features of another size in the layout that the next layers take fastest."""
     last = like.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
     shape = *like.shape[:2], height, width
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout).zero_()
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
