@@ -84,13 +84,13 @@ class DualAttention(nn.Module):
 
     def _along_space(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         bias = self.bias[self.offsets].permute(2, 0, 1)  # (heads, w^2, w^2)
-        weights = (q @ k.transpose(-1, -2)) * self.head**-0.5 + bias
-        return weights.softmax(-1).to(v.dtype) @ v
+        return F.scaled_dot_product_attention(q, k, v, bias.to(q.dtype)[None].expand(len(q), -1, -1, -1))
 
     def _along_channels(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k = (F.normalize(part.float(), dim=-2).to(v.dtype) for part in (q, k))
-        weights = (q.transpose(-1, -2) @ k) * self.log_temperature.exp()  # (B n, heads, d, d)
-        return v @ weights.softmax(-1).to(v.dtype).transpose(-1, -2)
+        # The d x d products are divided by the lengths, for they are fewer than the pixels' values.
+        weights = (q.transpose(-1, -2) @ k).float() / (_length(q).transpose(-1, -2) * _length(k))
+        weights = (weights * self.log_temperature.exp()).softmax(-1)  # (B n, heads, d, d)
+        return v @ weights.to(v.dtype).transpose(-1, -2)
 
 
 class CrossAttention(nn.Module):
@@ -125,6 +125,11 @@ class CrossAttention(nn.Module):
         weights = weights.unflatten(2, (self.heads, -1)).softmax(-1).flatten(2)
         taken = weights.to(values.dtype) @ values
         return x + taken.transpose(1, 2).unflatten(2, (height, width))
+
+
+def _length(x: Tensor) -> Tensor:
+    """Of each channel of a window, as of F.normalize: (B n, heads, w^2, d) -> (B n, heads, 1, d), float32."""
+    return x.float().square().sum(-2, keepdim=True).sqrt().clamp(min=1e-12)
 
 
 def _offsets(window: int) -> Tensor:
