@@ -92,7 +92,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.attention is not None:
             x = self.attention(x)
-        return x + self.conv_out(F.silu(self.conv_in(self.norm(x))))
+        return self.conv_out(F.silu(self.conv_in(self.norm(x)))).add_(x)
 
 
 class RegressionTransformer(nn.Module):
@@ -201,7 +201,7 @@ class RegressionTransformer(nn.Module):
         return y.float() + _RESIDUAL_STD * residual, log_scale.clamp(_LEAST_LOG_SCALE, _LARGEST_LOG_SCALE)
 
     def _enter(self, padded: Tensor) -> Tensor:
-        return self.stem(F.pixel_unshuffle(padded, 2))
+        return self.stem(F.pixel_unshuffle(padded, 2).contiguous(memory_format=torch.channels_last))
 
     def _join(self, level: int) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda coarse, skip: self.up[level](coarse) + skip

@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv_out(F.silu(self.conv_in(self.norm(x))))
+        return self.conv_out(F.silu(self.conv_in(self.norm(x)))).add_(x)
 
 
 class DefocusMapNetwork(ModelMixin, ConfigMixin):
@@ -128,7 +128,7 @@ class DefocusMapNetwork(ModelMixin, ConfigMixin):
         rows, columns = (math.ceil(length / CELL) for length in y.shape[-2:])
         # Edge values beyond the border: reflection would need photos larger than the padding.
         y = F.pad(y, (0, -y.shape[-1] % self.stride, 0, -y.shape[-2] % self.stride), mode="replicate")
-        h = self.stem(F.pixel_unshuffle(_colours_and_details(y), 2))
+        h = self.stem(F.pixel_unshuffle(_colours_and_details(y), 2).contiguous(memory_format=torch.channels_last))
         skips = []
         for index, blocks in enumerate(self.encoder):
             h = self._through(blocks, h if index == 0 else self.down[index - 1](h))
