@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from samplers.trajectory import Trajectory
 from samplers.wishes import MaskError, Wishes, restore_as_wished
 
 __all__ = ["FileOptions", "MapError", "restore_file"]
+
+_WRITERS = 4  # files at once; each holds a copy of the photo
 
 
 class MapError(ValueError):
@@ -182,18 +186,17 @@ def _write(
 ) -> None:
     after = restored.image[0].permute(1, 2, 0).cpu().numpy()
     radii = restored.radius_map[0, 0].cpu().numpy()
-    write(names[job.result], after, like=photo)
-    write_map(names[job.defocus_map], radii)
+    files = [partial(write, names[job.result], after, like=photo), partial(write_map, names[job.defocus_map], radii)]
     if job.with_confidence:
-        write_map(names[job.confidence], restored.confidence[0, 0].cpu().numpy())
+        files.append(partial(write_map, names[job.confidence], restored.confidence[0, 0].cpu().numpy()))
     if job.samples:
-        write_map(names[job.spread], restored.spread[0, 0].cpu().numpy())
+        files.append(partial(write_map, names[job.spread], restored.spread[0, 0].cpu().numpy()))
         for file, sample in zip(job.sample_files, restored.samples, strict=True):
-            write(names[file], sample[0].permute(1, 2, 0).cpu().numpy(), like=photo)
+            files.append(partial(write, names[file], sample[0].permute(1, 2, 0).cpu().numpy(), like=photo))
     if trajectory is not None:
-        trajectory.write(names[job.animation], names[job.plot], restored.image)
+        files.append(partial(trajectory.write, names[job.animation], names[job.plot], restored.image))
     if job.with_report:
-        write_overlay(names[job.overlay], photo.pixels, radii)
+        files.append(partial(write_overlay, names[job.overlay], photo.pixels, radii))
         facts = {
             "photo": job.photo.name,
             "defocus map": "estimated" if estimated else "given",
@@ -207,7 +210,12 @@ def _write(
         }
         # A grey profile does not fit the three channels that are shown.
         icc = photo.icc if photo.layout.startswith("RGB") else None
-        write_report(names[job.report], photo.pixels, after, radii, facts, job.photo.name, residual, icc)
+        title = job.photo.name
+        files.append(partial(write_report, names[job.report], photo.pixels, after, radii, facts, title, residual, icc))
+    # Compression is most of the time, and lets other threads run.
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for written in [pool.submit(file) for file in files]:
+            written.result()
 
 
 @torch.no_grad()
