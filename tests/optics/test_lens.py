@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import optics.operator as operator_module
+import optics.blocks as blocks_module
 from optics import DISK, DefocusOperator, Lens, LinearLightDefocus, MeasuredPSF, defocus_psf, read_measured_psf
 
 LENS_SHAPE = (37, 50)
@@ -165,13 +165,13 @@ def test_file_of_a_list_of_kernels_needs_its_grid(tmp_path):
 
 def test_kernels_of_a_field_are_made_once_however_many_blocks_there_are(monkeypatch):
     made = []
-    make = operator_module.psf_components
+    make = blocks_module.psf_components
 
     def counted(*arguments):
         made.append(1)
         return make(*arguments)
 
-    monkeypatch.setattr(operator_module, "psf_components", counted)
+    monkeypatch.setattr(blocks_module, "psf_components", counted)
     psf = MeasuredPSF(np.stack(_lopsided()).reshape(1, 2, 25, 25))
     # More blocks than any cache of a sensible size holds.
     operator = DefocusOperator(torch.full((1, 1, 68, 68), 1.0), block=4, psf=psf)
