@@ -61,14 +61,8 @@ class DefocusOperator:
         radii = bank_radii(float(self.radius_map.max()) * max(scales))
         # Interpolation between radii reaches the next node of the bank.
         self.margin = shape.reach(float(radii[-1]))
-        height, width = radius_map.shape[-2:]
         blocks = {
-            scale: [
-                Block(scale * self.radius_map[0, 0], rows, columns, radii, shape, tolerance)
-                for rows in _spans(height, block)
-                for columns in _spans(width, block)
-            ]
-            for scale in set(scales)
+            scale: _blocks(scale * self.radius_map[0, 0], block, radii, shape, tolerance) for scale in set(scales)
         }
         every = slice(None)
         self._channels = [
@@ -171,6 +165,12 @@ class DefocusOperator:
     def linearize(self, x: Tensor) -> tuple[Tensor, "DefocusOperator"]:
         """The prediction A x and the derivative of A at x, which is A itself."""
         return self(x), self
+
+
+def _blocks(radius_map: Tensor, side: int, *of_all: object) -> list[Block]:
+    """Cuts a map, shape (H, W), into blocks of at most a side, with what they have in common."""
+    rows, columns = (_spans(length, side) for length in radius_map.shape)
+    return [Block(radius_map, down, across, *of_all) for down in rows for across in columns]
 
 
 def _spans(length: int, block: int) -> list[slice]:
