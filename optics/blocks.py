@@ -1,7 +1,8 @@
 """The blocks that `optics.operator` works in: rectangles of a capture, each with the PSFs of its own radii."""
 
 import math
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from optics.measured_psf import MeasuredPSF
 from optics.psf import defocus_psf, psf_reach
 from optics.psf_components import PSFComponents, psf_components
 
-__all__ = ["Block", "BlurShape"]
+__all__ = ["Block", "BlockMaps", "BlurShape"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,99 @@ class BlurShape:
         return tuple((span.start + span.stop) / 2 / length for span, length in zip((rows, columns), size, strict=True))
 
 
-class Block:
-    """One rectangle of the capture with the radii that occur in it."""
+class BlockMaps(ABC):
+    """Both maps of one block, or of N of a size that are stacked: shapes (B, C, h, w), or (B, C, N, h, w).
+
+    Attributes:
+        reach: Pixels of the canvas that a block sees beyond its own on every side.
+        shape: Height and width of the transforms, at least the block's with its reach.
+        blurs: Whether there is a radius above 0; where not, both maps leave pictures as they are.
+        has_sharp: Whether pictures without blur have a share in any pixel.
+        capture: Index of the pixels in captures.
+        canvas: Index of what is seen of canvases.
+    """
+
+    reach: int
+    shape: tuple[int, int]
+    blurs: bool
+    has_sharp: bool
+    capture: tuple
+    canvas: tuple
+
+    @abstractmethod
+    def parts(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Of the mean PSF and of each component: coefficient in every pixel, shape ([n,] h, w), and spectrum.
+
+        Of stacked blocks a component is that of the first n alone; the mean is that of all.
+        """
+
+    @abstractmethod
+    def blurred(self) -> Tensor:
+        """Share of the PSFs above radius 0 in every pixel, shape ([N,] h, w)."""
+
+    @abstractmethod
+    def add(self, canvas: Tensor, values: Tensor) -> None:
+        """Adds to a canvas what was spread over the part that is seen of it."""
+
+    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
+        # What both ways take of the map is made once.
+        parts = list(self.parts()) if self.blurs else None
+        return self.spread(weight * self.blur(x, parts), parts)
+
+    def blur(self, x: Tensor, parts: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        rows, columns = (slice(self.reach, side - self.reach) for side in x.shape[-2:])
+        seen = x[..., rows, columns]
+        if not self.blurs:
+            return seen
+        y = (1 - self.blurred()) * seen if self.has_sharp else torch.zeros_like(seen)
+        spectrum = torch.fft.rfft2(x, s=self.shape)
+        for coefficient, otf in parts or self.parts():
+            part = torch.fft.irfft2(_first(spectrum, otf) * otf, s=self.shape)[..., rows, columns]
+            _first(y, coefficient).addcmul_(coefficient, part)
+        return y
+
+    def spread(self, y: Tensor, parts: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        if not self.blurs:
+            return y
+        height, width = y.shape[-2:]
+        start, padding = self.reach, (self.reach, self.shape[1] - width - self.reach)
+        padding += (self.reach, self.shape[0] - height - self.reach)
+        spectrum = None
+        for coefficient, otf in parts or self.parts():
+            part = torch.fft.rfft2(F.pad(coefficient * _first(y, coefficient), padding)).mul_(otf.conj())
+            if spectrum is None:
+                spectrum = part
+            else:
+                _first(spectrum, otf).add_(part)
+        x = torch.fft.irfft2(spectrum, s=self.shape)[..., : height + 2 * start, : width + 2 * start]
+        if self.has_sharp:
+            x[..., start : start + height, start : start + width] += (1 - self.blurred()) * y
+        return x
+
+
+def _first(values: Tensor, part: Tensor) -> Tensor:
+    """Of stacked blocks those that a part is of; a single block as it is."""
+    return values if part.dim() == 2 else values[..., : len(part), :, :]
+
+
+class Block(BlockMaps):
+    """One rectangle of the capture with the radii that occur in it.
+
+    Args:
+        radius_map: Of the whole capture, on the CPU, shape (H, W).
+        rows: Of the capture, those of the block.
+        columns: Likewise.
+        radii: The bank of the whole capture, increasing.
+        shape: What gives the PSFs.
+        tolerance: As of `optics.DefocusOperator`.
+
+    Attributes:
+        size: Height and width.
+    """
 
     def __init__(
         self, radius_map: Tensor, rows: slice, columns: slice, radii: Tensor, shape: BlurShape, tolerance: float
     ) -> None:
-        self.rows, self.columns = rows, columns
         radius = radius_map[rows, columns].contiguous()
         radii = radii.to(radius)
         # Where radii stand in the bank: 2.3 is between the nodes 2 and 3.
@@ -62,84 +149,53 @@ class Block:
         share = place - lower
         nodes = _nodes(torch.unique(torch.cat([lower.flatten(), (lower + 1)[share > 0]])), len(radii))
         # Radii below the first node above 0 are a mixture of no blur, which needs no transform, and of that node.
-        self._has_sharp = bool((lower == 0).any())
+        self.has_sharp = bool((lower == 0).any())
         self._radii = tuple(radii[nodes].tolist())
+        self.blurs = bool(self._radii)
         # The same among the nodes that are used; between -1 and 0 for such mixtures. From it each product makes the
         # coefficients, for those would take more memory.
         self._place = torch.where(lower > 0, torch.searchsorted(nodes, lower), -1) + share
         self.reach = shape.reach(self._radii[-1]) if self._radii else 0
-        size = tuple(s + 2 * self.reach for s in radius.shape)
+        self.size = tuple(radius.shape)
         # Multiples of 8, for MKL takes odd lengths twice the time.
-        self.shape = tuple(8 * next_fast_len(math.ceil(side / 8)) for side in size)
+        self.shape = tuple(8 * next_fast_len(math.ceil((side + 2 * self.reach) / 8)) for side in self.size)
+        self.capture = ..., rows, columns
+        self._margin = shape.reach(float(radii[-1]))
+        self.canvas = ..., *self.window(self.reach)
         self._psf, self._position = shape, shape.position(rows, columns, tuple(radius_map.shape))
         self._tolerance = tolerance
         # Of PSFs that differ over the field no two blocks have the same, and a cache for all would be one for none.
         self._own: PSFComponents | None = None
 
-    def window(self, margin: int) -> tuple[int, int, int, int]:
-        """Top, left, bottom and right of the part of the canvas that the block sees."""
-        start = margin - self.reach
-        return (
-            self.rows.start + start,
-            self.columns.start + start,
-            self.rows.stop + margin + self.reach,
-            self.columns.stop + margin + self.reach,
-        )
+    def window(self, reach: int) -> tuple[slice, slice]:
+        """Rows and columns of the canvas, the block's own and as many as the reach on every side."""
+        start, stop = self._margin - reach, self._margin + reach
+        return tuple(slice(span.start + start, span.stop + stop) for span in self.capture[1:])
 
-    def normal(self, x: Tensor, weight: Tensor) -> Tensor:
-        # What both ways take of the map is made once.
-        parts = list(self._parts(x)) if self._radii else None
-        return self.spread(weight * self.blur(x, parts), parts)
-
-    def blur(self, x: Tensor, parts: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
-        rows, columns = (slice(self.reach, side - self.reach) for side in x.shape[-2:])
-        seen = x[..., rows, columns]
-        if not self._radii:
-            return seen
-        y = (1 - self._blurred()) * seen if self._has_sharp else torch.zeros_like(seen)
-        spectrum = torch.fft.rfft2(x, s=self.shape)
-        for coefficient, otf in parts or self._parts(x):
-            y.addcmul_(coefficient, torch.fft.irfft2(spectrum * otf, s=self.shape)[..., rows, columns])
-        return y
-
-    def spread(self, y: Tensor, parts: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
-        if not self._radii:
-            return y
-        height, width = y.shape[-2:]
-        start, padding = self.reach, (self.reach, self.shape[1] - width - self.reach)
-        padding += (self.reach, self.shape[0] - height - self.reach)
-        spectrum = None
-        for coefficient, otf in parts or self._parts(y):
-            part = torch.fft.rfft2(F.pad(coefficient * y, padding)).mul_(otf.conj())
-            spectrum = part if spectrum is None else spectrum.add_(part)
-        x = torch.fft.irfft2(spectrum, s=self.shape)[..., : height + 2 * start, : width + 2 * start]
-        if self._has_sharp:
-            x[..., start : start + height, start : start + width] += (1 - self._blurred()) * y
-        return x
-
-    def _blurred(self) -> Tensor:
-        """Share of the PSFs above radius 0 in every pixel, shape (h, w)."""
+    def blurred(self) -> Tensor:
         return (self._place + 1).clamp(max=1)
 
-    def _parts(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of the mean PSF and of each component: coefficient in every pixel, shape (h, w), and spectrum."""
-        components = self._components(like.device)
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        components = self._components()
         place = self._place.clamp(min=0)
         lower = place.long().clamp_(max=max(len(self._radii) - 2, 0))
         share, lower = place - lower, lower.flatten()
         upper = (lower + 1).clamp_(max=len(self._radii) - 1)
-        blurred = self._blurred() if self._has_sharp else torch.ones_like(place)
+        blurred = self.blurred() if self.has_sharp else torch.ones_like(place)
         yield blurred, components.spectra[0]
         for nodes, otf in zip(components.coefficients, components.spectra[1:], strict=True):
             # Several times as fast as indices of two dimensions.
             ends = (nodes.index_select(0, index).view_as(place) for index in (lower, upper))
             yield torch.lerp(*ends, share).mul_(blurred), otf
 
-    def _components(self, device: torch.device) -> PSFComponents:
-        key = self._psf, self._radii, self._position, self.shape, self._tolerance, device
+    def add(self, canvas: Tensor, values: Tensor) -> None:
+        canvas[self.canvas] += values
+
+    def _components(self) -> PSFComponents:
+        key = self._psf, self._radii, self._position, self.shape, self._tolerance
         if not self._psf.varies:
             return _shared_components(*key)
-        if self._own is None or self._own.spectra.device != device:
+        if self._own is None:
             self._own = _components(*key)
         return self._own
 
@@ -156,13 +212,11 @@ def _nodes(present: Tensor, count: int) -> Tensor:
 
 
 def _components(
-    shape: BlurShape, radii: tuple[float, ...], position: tuple[float, float], size: tuple[int, int], tolerance: float,
-    device: torch.device,
-) -> PSFComponents:  # fmt: skip
+    shape: BlurShape, radii: tuple[float, ...], position: tuple[float, float], size: tuple[int, int], tolerance: float
+) -> PSFComponents:
     """The components of the PSFs of some radii, on pictures of a size."""
     spectra = torch.stack([_transfer_function(shape, radius, position, size) for radius in radii])
-    components = psf_components(spectra, size[1], tolerance)
-    return PSFComponents(components.spectra.to(device), components.coefficients.to(device))
+    return psf_components(spectra, size[1], tolerance)
 
 
 _shared_components = lru_cache(maxsize=256)(_components)

@@ -8,7 +8,8 @@ y by `margin` pixels on every side: only whole PSFs are used ("valid" convolutio
 the adjoint is exact.
 
 The work is done in square blocks by FFT, and memory follows the block, not the photo. A block needs only the radii
-that occur in it, and of those only a few principal components, see `optics.psf_components`.
+that occur in it, and of those only a few principal components, see `optics.psf_components`. A CPU takes one block after
+the other, other devices many at once, see `optics.block_batches`.
 """
 
 import math
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optics.blocks import Block, BlurShape
+from optics.block_batches import block_batches
+from optics.blocks import Block, BlockMaps, BlurShape
 from optics.measured_psf import MeasuredPSF
 from optics.psf import bank_radii
 
@@ -28,7 +30,8 @@ class DefocusOperator:
     """Space-varying defocus with an exact adjoint; immutable.
 
     Args:
-        radius_map: Blur radius in pixels of the capture, shape (1, 1, H, W); finite, non-negative.
+        radius_map: Blur radius in pixels of the capture, shape (1, 1, H, W); finite, non-negative. Pictures must be
+            on its device.
         softness: PSF shape, see `optics.psf`.
         block: Side in pixels of the blocks that are transformed at once.
         psf: Measured PSFs in place of the round ones; those of a block are those of its centre.
@@ -37,15 +40,17 @@ class DefocusOperator:
         tolerance: What may be left out of the PSFs to save time: standard deviation of the change in the capture of a
             photo, as a share of the photo's. The default is about what interpolation between radii leaves; 0 for
             the formula above to rounding.
+        batch: Blocks that are computed at once, at most. None for 1 on a CPU, whose cache holds the work on one, and
+            as many as fill the device elsewhere, see `optics.block_batches`.
 
     Raises:
         ValueError: If the map has another shape, or holds negative, infinite or undefined values; if the tolerance is
-            negative.
+            negative; if there is no block in a batch.
     """
 
     def __init__(
         self, radius_map: Tensor, softness: float = 0.0, block: int = 192, *, psf: MeasuredPSF | None = None,
-        channel_scales: tuple[float, ...] | None = None, tolerance: float = 0.01,
+        channel_scales: tuple[float, ...] | None = None, tolerance: float = 0.01, batch: int | None = None,
     ) -> None:  # fmt: skip
         if radius_map.dim() != 4 or radius_map.shape[:2] != (1, 1):
             raise ValueError(f"radius_map must have shape (1, 1, H, W), got {tuple(radius_map.shape)}")
@@ -55,15 +60,20 @@ class DefocusOperator:
             raise ValueError(f"channel_scales must be positive, got {channel_scales}")
         if not tolerance >= 0:
             raise ValueError(f"tolerance must not be negative, got {tolerance}")
+        if batch is not None and batch < 1:
+            raise ValueError(f"batch must be at least 1 block, got {batch}")
         self.radius_map = radius_map.float()
         shape = BlurShape(softness, psf)
         scales = channel_scales or (1.0,)
         radii = bank_radii(float(self.radius_map.max()) * max(scales))
         # Interpolation between radii reaches the next node of the bank.
         self.margin = shape.reach(float(radii[-1]))
-        blocks = {
-            scale: _blocks(scale * self.radius_map[0, 0], block, radii, shape, tolerance) for scale in set(scales)
+        device = radius_map.device
+        blocks: dict[float, list[BlockMaps]] = {
+            scale: _blocks(scale * self.radius_map[0, 0].cpu(), block, radii, shape, tolerance) for scale in set(scales)
         }
+        if device.type != "cpu" or batch not in (None, 1):
+            blocks = {scale: block_batches(alone, device, batch) for scale, alone in blocks.items()}
         every = slice(None)
         self._channels = [
             (every if len(blocks) == 1 else slice(channel, channel + 1), blocks[scale])
@@ -113,8 +123,7 @@ class DefocusOperator:
         y = x.new_empty(*x.shape[:2], *self.capture_size)
         for channels, blocks in self._channels:
             for block in blocks:
-                top, left, bottom, right = block.window(self.margin)
-                y[:, channels, block.rows, block.columns] = block.blur(x[:, channels, top:bottom, left:right])
+                y[:, channels][block.capture] = block.blur(x[:, channels][block.canvas])
         return y
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -129,12 +138,11 @@ class DefocusOperator:
         x = y.new_zeros(*y.shape[:2], *self.canvas_size)
         for channels, blocks in self._channels:
             for block in blocks:
-                top, left, bottom, right = block.window(self.margin)
-                x[:, channels, top:bottom, left:right] += block.spread(y[:, channels, block.rows, block.columns])
+                block.add(x[:, channels], block.spread(y[:, channels][block.capture]))
         return x
 
     def normal(self, x: Tensor, weight: Tensor) -> Tensor:
-        """A^T W A x of a sharp canvas, block by block, bit for bit what the two maps give: no capture is kept whole.
+        """A^T W A x of a sharp canvas, batch by batch, bit for bit what the two maps give: no capture is kept whole.
 
         Args:
             x: Shape (B, C, H + 2m, W + 2m).
@@ -151,9 +159,8 @@ class DefocusOperator:
         result = torch.zeros_like(x)
         for channels, blocks in self._channels:
             for block in blocks:
-                top, left, bottom, right = block.window(self.margin)
-                seen, part = x[:, channels, top:bottom, left:right], weight[:, channels, block.rows, block.columns]
-                result[:, channels, top:bottom, left:right] += block.normal(seen, part)
+                seen, part = x[:, channels][block.canvas], weight[:, channels][block.capture]
+                block.add(result[:, channels], block.normal(seen, part))
         return result
 
     def _check(self, name: str, values: Tensor, size: tuple[int, int]) -> None:
