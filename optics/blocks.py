@@ -147,7 +147,9 @@ class Block(BlockMaps):
             place = place.clamp(max=len(radii) - 1)
         lower = place.long()
         share = place - lower
-        nodes = _nodes(torch.unique(torch.cat([lower.flatten(), (lower + 1)[share > 0]])), len(radii))
+        # Counting is several times as fast as sorting, as torch.unique does.
+        present = torch.cat([lower.flatten(), (lower + 1)[share > 0]]).bincount().nonzero()[:, 0]
+        nodes = _nodes(present, len(radii))
         # Radii below the first node above 0 are a mixture of no blur, which needs no transform, and of that node.
         self.has_sharp = bool((lower == 0).any())
         self._radii = tuple(radii[nodes].tolist())
