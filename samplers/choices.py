@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from diffusion.precision import PRECISIONS
 
 if TYPE_CHECKING:
+    import torch
+
     from samplers.settings import SamplerSettings
 
-__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_settings", "uses"]
+__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_device", "check_settings", "uses"]
 
 PRESETS = ("fast", "balanced", "best")
 SOLVERS = ("predictor-corrector", "heun", "dpm-solver", "daps", "red-diff")
@@ -62,6 +64,7 @@ USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "latent_prior_share": (_STEPPING, _PROXIMAL),
     "mixture_detail": (_STEPPING, _PROXIMAL),
     "latent_prior_fade": (_STEPPING, _PROXIMAL),
+    "graph_capture": (_STEPPING, _PROXIMAL),
 }  # fmt: skip
 
 
@@ -100,6 +103,16 @@ def check_settings(settings: "SamplerSettings") -> None:
         _require(settings, settings.takes_second_estimate, "latent_prior", needed)
     if settings.guidance == "range-null":
         _require(settings, settings.model_error == 0, "model_error", "0 with guidance range-null: it weighs no pixels")
+
+
+def check_device(settings: "SamplerSettings", device: "torch.device") -> None:
+    """Checks what not every device can do.
+
+    Raises:
+        ValueError: If products are to be captured in CUDA graphs elsewhere.
+    """
+    possible = not settings.graph_capture or device.type == "cuda"
+    _require(settings, possible, "graph_capture", f"False on the device {device}, for graphs are CUDA's")
 
 
 def _check_values(settings: "SamplerSettings") -> None:

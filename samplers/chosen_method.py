@@ -170,7 +170,7 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
         raise UsageError(f"condition=on: expected weights with a conditioning, got {weights} without")
     try:
         sigma_max = pipeline.score_network.config.sigma_max
-        settings.check(pipeline.sde, "linear" if choice.light == "linear" else "srgb", sigma_max)
+        settings.check(pipeline.sde, "linear" if choice.light == "linear" else "srgb", sigma_max, device)
     except ValueError as error:
         raise UsageError(str(error)) from None
     estimator = _estimator(choice, pipeline.defocus_map, weights)

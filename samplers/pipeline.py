@@ -167,7 +167,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         Raises:
             ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, the estimator is
                 unknown or missing in the pipeline, or so is the latent prior or the conditioning that the settings
-                ask for, or the settings suit not the SDE, the light or the network.
+                ask for, or the settings suit not the SDE, the light, the network or the device.
             FloatingPointError: If the result is not finite.
         """
         settings = settings or SamplerSettings()
@@ -184,7 +184,7 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         guide = LatentGuide(self.latent_prior, self.conditioning, settings)
         # A network of someone else's says nothing of the noise that it knows.
         known_noise = getattr(self.score_network, "config", {}).get("sigma_max")
-        settings.check(self.sde, sigma_max=known_noise)
+        settings.check(self.sde, sigma_max=known_noise, device=image.device)
         generator = generator or torch.Generator().manual_seed(0)
         known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std

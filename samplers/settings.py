@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from diffusion import SDE, VESDE, Denoiser
-from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_settings, uses
+from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_device, check_settings, uses
 from samplers.correctors import Corrector, LangevinCorrector, SNRCorrector
 from samplers.daps import DAPSSampler
 from samplers.grids import check_known, check_levels, karras_grid, log_snr_grid, reached_levels, time_grid
@@ -117,6 +118,9 @@ class SamplerSettings:
             any guidance and solver: `on`, `off`, or `auto` for on where the pipeline has one.
         precision: Of the networks: `fp32`, `bf16`, or `auto` for bfloat16 where the device computes in it.
         tile: Side of the network's tiles in pixels.
+        graph_capture: Whether the product of the solver of `proximal` is captured in a CUDA graph at each evaluation,
+            see `samplers.guidance.graph`: less work for the processor, a product more and more memory. Refused on
+            other devices.
     """
 
     output: str = "mean"
@@ -163,6 +167,7 @@ class SamplerSettings:
     condition: str = "auto"
     precision: str = "auto"
     tile: int = 2048
+    graph_capture: bool = False
 
     def __post_init__(self) -> None:
         # YAML takes on and off for truth values, and the type of the field makes words of them again.
@@ -172,23 +177,28 @@ class SamplerSettings:
         check_settings(self)
         self.sigmas()
 
-    def check(self, sde: SDE, light: str = "srgb", sigma_max: float | None = None) -> None:
+    def check(
+        self, sde: SDE, light: str = "srgb", sigma_max: float | None = None, device: torch.device | None = None
+    ) -> None:
         """Finds out before the work whether it can be done.
 
         Args:
             sde: The diffusion whose reverse is integrated.
             light: What the blur mixes.
             sigma_max: Largest noise level that the network knows; None for any.
+            device: Where photos are restored; None for any.
 
         Raises:
             ValueError: If the SDE does not reach the noise levels or has none for the restarts, or the network does not
-                know them.
+                know them, or the device captures no graphs that are asked for.
             GuidanceError: If the guidance cannot take the light.
         """
         check_levels(sde, self.sigma_start, self.sigma_end)
         self.sigmas(sde)
         if sigma_max is not None:
             check_known("sigma_start", self.sigma_start, sigma_max)
+        if device is not None:
+            check_device(self, device)
         if self.guidance == "range-null" and light != "srgb":
             others = " or ".join(name for name in GUIDANCES if name != "range-null")
             raise GuidanceError(f"guidance must be {others} with light {light}, got range-null, for linear blur")
@@ -242,7 +252,8 @@ class SamplerSettings:
         capture, strength = (denoiser, model, y, noise_std), {"strength": self.guidance_strength}
         match "none" if self.solver in ("daps", "red-diff") else self.guidance:
             case "proximal":
-                return ProximalGuidance(*capture, **strength, iterations=self.solver_iterations, second=second)
+                options = {"iterations": self.solver_iterations, "graph_capture": self.graph_capture}
+                return ProximalGuidance(*capture, **strength, **options, second=second)
             case "pigdm":
                 return PiGDMGuidance(*capture, **strength, iterations=self.solver_iterations)
             case "moment-matching":

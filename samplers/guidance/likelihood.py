@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusion import Denoiser
 from optics.conjugate_gradient import improve
+from samplers.guidance.graph import CapturedMap
 
 __all__ = ["ForwardModel", "GuidanceError", "GuidedDenoiser", "Likelihood", "LinearOperator", "prior_variance"]
 
@@ -45,10 +46,13 @@ class Likelihood:
         model: The blur.
         y: Capture in [-1, 1], shape (B, C, H, W).
         noise_std: Noise of the capture in [-1, 1] units; a number or shape (B, 1 or C, H, W).
+        graph_capture: Whether `solve` captures its product in a CUDA graph; on a CUDA device alone.
     """
 
-    def __init__(self, model: ForwardModel, y: Tensor, noise_std: float | Tensor) -> None:
-        self.model, self.y = model, y
+    def __init__(
+        self, model: ForwardModel, y: Tensor, noise_std: float | Tensor, graph_capture: bool = False
+    ) -> None:
+        self.model, self.y, self.graph_capture = model, y, graph_capture
         noise_variance = torch.as_tensor(noise_std, device=y.device, dtype=y.dtype).square()
         # One number serves as sigma_n^2; where noise varies, the weights W carry the rest.
         self.noise_variance = noise_variance.min()
@@ -75,12 +79,16 @@ class Likelihood:
 
         Returns:
             x.
+
+        Raises:
+            ValueError: If the product is to be captured on a device that is not CUDA's.
         """
 
         def normal(d: Tensor) -> Tensor:
             return derivative.normal(d, self.weight).addcmul_(rho, d)
 
-        return improve(normal, x, residual, _sufficient(rho.min(), iterations))
+        apply = CapturedMap(normal, x) if self.graph_capture else normal
+        return improve(apply, x, residual, _sufficient(rho.min(), iterations))
 
 
 class GuidedDenoiser(Denoiser):
@@ -91,15 +99,19 @@ class GuidedDenoiser(Denoiser):
         model: The blur; linearised at each estimate.
         y: Capture in [-1, 1], shape (B, C, H, W).
         noise_std: Noise of the capture in [-1, 1] units; a number or shape (B, 1 or C, H, W).
+        graph_capture: As of `Likelihood`.
 
     Attributes:
         residual: `Likelihood.misfit` of the prior's estimate in the last evaluation, scalar; None before it.
     """
 
-    def __init__(self, denoiser: Denoiser, model: ForwardModel, y: Tensor, noise_std: float | Tensor) -> None:
+    def __init__(
+        self, denoiser: Denoiser, model: ForwardModel, y: Tensor, noise_std: float | Tensor,
+        graph_capture: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.denoiser, self.sde = denoiser, denoiser.sde
-        self.likelihood = Likelihood(model, y, noise_std)
+        self.likelihood = Likelihood(model, y, noise_std, graph_capture)
         self.residual: Tensor | None = None
         self._increment: Tensor | None = None
 

@@ -62,6 +62,8 @@ class ProximalGuidance(GuidedDenoiser):
         photo_std: s_d in [-1, 1] units.
         iterations: Bound of the solver's iterations; the number used grows with the noise level.
         second: An estimate beside the denoiser's, or None.
+        graph_capture: Whether the solver's product is captured in a CUDA graph at each evaluation; on a CUDA device
+            alone.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class ProximalGuidance(GuidedDenoiser):
         photo_std: float = 0.5,
         iterations: int = 16,
         second: SecondEstimate | None = None,
+        graph_capture: bool = False,
     ) -> None:
-        super().__init__(denoiser, model, y, noise_std)
+        super().__init__(denoiser, model, y, noise_std, graph_capture)
         self.strength, self.photo_std, self.iterations = strength, photo_std, iterations
         self.second = second
 

@@ -157,6 +157,7 @@ def test_bad_weights(deblur, saved_pipeline, photo, tmp_path, out):
         (("--preset", "bst"), ("--preset", "best")),
         (("--psf", "square"), ("--psf", "disk")),
         (("--device", "toaster"), ("--device", "toaster")),
+        (("graph_capture=true", "--device", "cpu"), ("graph_capture must be False on the device cpu", "got True")),
         (("--step", "4"), ("--step",)),
     ],
 )

@@ -89,6 +89,7 @@ def test_values_out_of_range_are_named(key, value):
         ({"predictor": "euler-maruyama", "renoise": 0.5}, "renoise must be 1.0 unless predictor is ancestral"),
         ({"corrector": False, "corrector_ratio": 0.3}, "corrector_ratio must be 0.16 unless corrector is True"),
         ({"guidance": "pigdm", "latent_prior_share": 0.3}, "latent_prior_share must be 0.65 unless guidance is"),
+        ({"guidance": "pigdm", "graph_capture": True}, "graph_capture must be False unless guidance is proximal"),
         ({"guidance": "moment-matching", "strength": 0.3}, "strength must be None unless guidance is proximal or"),
         ({"solver": "red-diff", "strength": 0.3}, "strength must be None unless solver is"),
     ],
