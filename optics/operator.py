@@ -13,6 +13,7 @@ the other, other devices many at once, see `optics.block_batches`.
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from optics.block_batches import block_batches
 from optics.blocks import Block, BlockMaps, BlurShape
 from optics.measured_psf import MeasuredPSF
 from optics.psf import bank_radii
+from optics.threads import side_by_side
 
 __all__ = ["DefocusOperator"]
 
@@ -121,9 +123,8 @@ class DefocusOperator:
         """
         self._check("x", x, self.canvas_size)
         y = x.new_empty(*x.shape[:2], *self.capture_size)
-        for channels, blocks in self._channels:
-            for block in blocks:
-                y[:, channels][block.capture] = block.blur(x[:, channels][block.canvas])
+        for channels, block, blurred in self._each(lambda part, block: block.blur(x[:, part][block.canvas])):
+            y[:, channels][block.capture] = blurred
         return y
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -136,9 +137,8 @@ class DefocusOperator:
         """
         self._check("y", y, self.capture_size)
         x = y.new_zeros(*y.shape[:2], *self.canvas_size)
-        for channels, blocks in self._channels:
-            for block in blocks:
-                block.add(x[:, channels], block.spread(y[:, channels][block.capture]))
+        for channels, block, spread in self._each(lambda part, block: block.spread(y[:, part][block.capture])):
+            block.add(x[:, channels], spread)
         return x
 
     def normal(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -157,11 +157,20 @@ class DefocusOperator:
         self._check("x", x, self.canvas_size)
         weight = weight.expand(*x.shape[:2], *self.capture_size)
         result = torch.zeros_like(x)
-        for channels, blocks in self._channels:
-            for block in blocks:
-                seen, part = x[:, channels][block.canvas], weight[:, channels][block.capture]
-                block.add(result[:, channels], block.normal(seen, part))
+
+        def normal(part: slice, block: BlockMaps) -> Tensor:
+            return block.normal(x[:, part][block.canvas], weight[:, part][block.capture])
+
+        for channels, block, product in self._each(normal):
+            block.add(result[:, channels], product)
         return result
+
+    def _each(self, work: Callable[[slice, BlockMaps], Tensor]) -> Iterator[tuple[slice, BlockMaps, Tensor]]:
+        """Every block with its channels and what work gives for them, in the order of the blocks."""
+        jobs = [(channels, block) for channels, blocks in self._channels for block in blocks]
+        compute = side_by_side if self.radius_map.device.type == "cpu" else map
+        for job, result in zip(jobs, compute(lambda job: work(*job), jobs), strict=True):
+            yield *job, result
 
     def _check(self, name: str, values: Tensor, size: tuple[int, int]) -> None:
         if values.dim() != 4 or values.shape[-2:] != size:
