@@ -166,7 +166,7 @@ class SamplerSettings:
     latent_prior_fade: float = 0.0
     condition: str = "auto"
     precision: str = "auto"
-    tile: int = 2048
+    tile: int = 4096
     graph_capture: bool = False
 
     def __post_init__(self) -> None:

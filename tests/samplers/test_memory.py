@@ -15,18 +15,23 @@ NETWORK = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
 
 
 def test_the_tile_is_the_largest_that_fits_and_never_larger_than_asked_for():
-    for tile in (1024, 700, 64):
+    for tile in (1024, 700, 300):
         sides = []
-        for free in (None, 10**12, 10**9, 10**7, 10**6, 0):
-            chosen = fitting_tile(tile, 3000, 4000, NETWORK, free)
+        for free in (None, 10**12, 10**8, 3 * 10**7, 10**6, 0):
+            chosen = fitting_tile(tile, 300, 400, NETWORK, free)
             assert SMALLEST_TILE <= chosen <= tile
-            if free is not None and chosen > SMALLEST_TILE:
-                assert peak_bytes(3000, 4000, chosen, NETWORK) <= free
             if free is not None and chosen < tile:
-                assert peak_bytes(3000, 4000, 2 * chosen, NETWORK) > 0.8 * free
+                assert peak_bytes(300, 400, 2 * chosen, NETWORK) > 0.8 * free
             sides.append(chosen)
         assert sides == sorted(sides, reverse=True)
-        assert sides[0] == tile and sides[-1] == SMALLEST_TILE
+        assert sides[0] == sides[1] == tile and sides[-1] < tile
+
+
+def test_a_tile_is_not_made_smaller_than_helps():
+    whole = peak_bytes(3000, 4000, 64)
+    chosen = fitting_tile(4096, 3000, 4000, NETWORK, 0)
+    assert peak_bytes(3000, 4000, chosen, NETWORK) <= 1.1 * whole < peak_bytes(3000, 4000, 2 * chosen, NETWORK)
+    assert fitting_tile(4096, 40, 50, NETWORK, 0) == SMALLEST_TILE
 
 
 def test_a_tile_larger_than_the_photo_takes_no_more_than_the_photo():
@@ -52,7 +57,7 @@ def test_a_dry_run_writes_nothing_and_says_what_photos_cost(deblur, photo, codes
     code, output, errors = deblur(photo, tmp_path / "large.png", "--method", method, "--dry-run")
     assert (code, errors, files(out)) == (0, [], [])
     assert output[0].startswith(f"{photo}: 56 x 40") and output[-1].startswith("2 photos: about")
-    assert ("3 evaluations" in output[1]) == ("1 tile of 2048" in output[1]) == (method == "score")
+    assert ("3 evaluations" in output[1]) == ("1 tile of 4096" in output[1]) == (method == "score")
     seconds = [int(re.search(r"about (\d+) s", line)[1]) for line in output]
     assert abs(seconds[2] - seconds[0] - seconds[1]) <= 1
     if method == "score":
