@@ -16,11 +16,13 @@ NETWORK = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
 
 def test_the_tile_is_the_largest_that_fits_and_never_larger_than_asked_for():
     for tile in (1024, 700, 300):
-        sides = []
-        for free in (None, 10**12, 10**8, 3 * 10**7, 10**6, 0):
+        sides, least = [], fitting_tile(tile, 300, 400, NETWORK, 0)
+        for free in (None, 10**12, 28 * 10**6, 27 * 10**6, 10**6, 0):
             chosen = fitting_tile(tile, 300, 400, NETWORK, free)
             assert SMALLEST_TILE <= chosen <= tile
-            if free is not None and chosen < tile:
+            if free is not None:
+                assert chosen == least or peak_bytes(300, 400, chosen, NETWORK) <= 0.8 * free
+            if chosen < tile:
                 assert peak_bytes(300, 400, 2 * chosen, NETWORK) > 0.8 * free
             sides.append(chosen)
         assert sides == sorted(sides, reverse=True)
