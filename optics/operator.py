@@ -8,8 +8,8 @@ y by `margin` pixels on every side: only whole PSFs are used ("valid" convolutio
 the adjoint is exact.
 
 The work is done in square blocks by FFT, and memory follows the block, not the photo. A block needs only the radii
-that occur in it, and of those only a few principal components, see `optics.psf_components`. A CPU takes one block after
-the other, other devices many at once, see `optics.block_batches`.
+that occur in it, and of those only a few principal components, see `optics.psf_components`. Each thread of a CPU takes
+a block, other devices take many at once, see `optics.block_batches`.
 """
 
 import math
@@ -42,7 +42,7 @@ class DefocusOperator:
         tolerance: What may be left out of the PSFs to save time: standard deviation of the change in the capture of a
             photo, as a share of the photo's. The default is about what interpolation between radii leaves; 0 for
             the formula above to rounding.
-        batch: Blocks that are computed at once, at most. None for 1 on a CPU, whose cache holds the work on one, and
+        batch: Blocks that are stacked, at most. None for 1 on a CPU, where a thread's cache holds the work on one, and
             as many as fill the device elsewhere, see `optics.block_batches`.
 
     Raises:
