@@ -60,7 +60,8 @@ def _run_all(plan, root: Path, settings: dict[str, str], *, dry_run: bool) -> in
     for number, combination in enumerate(plan.combinations, start=1):
         folder = root / folder_name(combination)
         # Later words win over the ones for the agent of W&B.
-        words = [*plan.words(combination), *(f"{k}={v}" for k, v in settings.items()), f"run.dir={folder.resolve()}"]
+        words = [_of_project(word) for word in plan.words(combination)]
+        words += [*(f"{k}={v}" for k, v in settings.items()), f"run.dir={folder.resolve()}"]
         print(f"[{number}/{len(plan.combinations)}] {shlex.join(words)}", flush=True)
         if not dry_run:
             results.append(_run(words, folder, combination, plan.metric))
@@ -68,6 +69,11 @@ def _run_all(plan, root: Path, settings: dict[str, str], *, dry_run: bool) -> in
     if not dry_run:
         _write_results(plan, root, results)
     return int(any(result["status"] == "failed" for result in results))
+
+
+def _of_project(word: str) -> str:
+    """The whole path of a script or configuration of the project; all else is relative to the folder of the caller."""
+    return str(PROJECT / word) if "=" not in word and (PROJECT / word).is_file() else word
 
 
 def _run(words: list[str], folder: Path, combination: dict[str, object], metric: str) -> dict:
@@ -85,7 +91,7 @@ def _run(words: list[str], folder: Path, combination: dict[str, object], metric:
     if finished:
         status, seconds = "skipped, finished before", record.get("seconds")
     else:
-        code = subprocess.run(words, cwd=PROJECT).returncode
+        code = subprocess.run(words).returncode
         status, seconds = "finished" if code == 0 else "failed", round(time.monotonic() - started, 1)
         if code == 0:
             make_folder(folder)

@@ -24,6 +24,7 @@ folder = Path(settings["run.dir"])
 folder.mkdir(parents=True, exist_ok=True)
 with (folder / "calls").open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
+(folder / "calls.from").write_text(str(Path.cwd()))
 if settings["optim.lr"] == "0.1" and not (folder / "mended").exists():
     sys.exit(3)
 value = -abs(float(settings["optim.lr"]) - 0.02) * int(settings["optim.batch"])
@@ -52,6 +53,15 @@ command: ["${{interpreter}}", "${{program}}", "run.dir=${{oc.env:NOWHERE}}", "${
 
 def _calls(folder):
     return {f.parent.name: len(f.read_text().splitlines()) for f in sorted(folder.glob("*/calls"))}
+
+
+def test_folders_are_those_of_the_caller_and_scripts_those_of_the_project(lr, tmp_path, monkeypatch):
+    lr.write_text(lr.read_text().replace('"run.dir=${oc.env:NOWHERE}"', '"configs/score/small.yaml"'))
+    monkeypatch.chdir(tmp_path)
+    assert sweep.main([lr.name, "run.dir=runs", "data.root=photos"]) == 1
+    words = json.loads((tmp_path / "runs" / "lr=0.01,batch=1" / "calls").read_text())
+    assert words[0] == str(PROJECT / "configs" / "score" / "small.yaml") and "data.root=photos" in words
+    assert (tmp_path / "runs" / "lr=0.01,batch=1" / "calls.from").read_text() == str(tmp_path)
 
 
 def test_grid_is_run_ranked_and_taken_up_again(lr, tmp_path, capfd):
