@@ -128,6 +128,8 @@ class TrainingLoop:
         self._objective, self._optimizer, self._schedule = accelerator.prepare(objective, optimizer, schedule)
         self._averages, self._state = PowerAverages(network.parameters(), config.averages.lengths), RunState()
         accelerator.register_for_checkpointing(self._state, self._averages, *remembered)
+        # A launcher that started fewer processes than expected is noticed by nothing else.
+        accelerator.print(self.batch_in_words)
         checkpoint = resume(accelerator, self.run_dir)
         if checkpoint is not None:
             accelerator.print(f"resuming from {checkpoint}")

@@ -44,7 +44,9 @@ def test_a_resumed_run_is_bitwise_the_whole_run(whole, photos, tmp_path, step, c
     else:
         shutil.rmtree(checkpoint(run, 8))
     assert score.main(settings(photos, run)) == 0
-    assert f"resuming from {checkpoint(run, step)}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"resuming from {checkpoint(run, step)}" in printed
+    assert "4 patches per optimizer step = 1 processes x 1 accumulation steps x 4" in printed
     assert_same_run(run, whole)
 
 
