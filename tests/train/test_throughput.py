@@ -59,8 +59,8 @@ def test_plain_step_is_the_one_with_the_defaults():
     assert network.stem.weight.is_contiguous()
     _changes(network, step)
     # An untrained network predicts no noise; noise that is known is learned.
-    losses = [step() for _ in range(60)]
-    assert sum(losses[-10:]) < sum(losses[:10])
+    losses = [step() for _ in range(1000)]
+    assert sum(losses[-100:]) < 0.9 * sum(losses[:100])
 
 
 def _seen(network, step):
