@@ -50,17 +50,18 @@ class ResidualBlock(nn.Module):
             film = film + modulation.to(film)
         scale, shift = film.chunk(2, dim=1)
         if len(film) == 1 and not torch.is_grad_enabled():
-            h = F.silu(self._scaled_conv_in(self.norm(x), 1 + scale[0].float(), shift[0].float()), inplace=True)
+            h = F.silu(self._modulated_conv_in(self.norm(x), scale[0], shift[0]), inplace=True)
         else:
             h = self.conv_in(self.norm(x))
             h = F.silu(torch.addcmul(shift[:, :, None, None], h, 1 + scale[:, :, None, None]))
         return self.conv_out(h).add_(x)
 
-    def _scaled_conv_in(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Scale times the first convolution plus shift, both in its weights: a pass over the features less."""
+    def _modulated_conv_in(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """(1 + scale) times the first convolution plus shift, both in its weights: a pass over the features less."""
         conv = self.conv_in
-        weight, bias = scale[:, None, None, None] * conv.weight, torch.addcmul(shift, scale, conv.bias)
-        return F.conv2d(x, weight.to(conv.weight), bias.to(conv.bias), padding=conv.padding)
+        gain, shift = 1 + scale.to(conv.weight), shift.to(conv.weight)
+        weight, bias = gain[:, None, None, None] * conv.weight, torch.addcmul(shift, gain, conv.bias)
+        return F.conv2d(x, weight, bias, padding=conv.padding)
 
 
 class NoiseEmbedding(nn.Module):

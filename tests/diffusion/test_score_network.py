@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diffusion import ScoreNetwork
+from diffusion.score_network import ResidualBlock
 
 
 def _network(channels=(4, 8), blocks=1, seed=0, **options):
@@ -163,3 +164,19 @@ def test_gradient_checkpointing_changes_no_gradient():
     assert passes == [1, 2]
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(recomputed, plain, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("learning", [True, False])
+def test_a_block_adds_the_scaled_and_shifted_convolution_of_what_it_is_given(batch, learning):
+    torch.manual_seed(0)
+    block, x = ResidualBlock(4, 6).double(), torch.randn(batch, 4, 7, 9).double()
+    torch.nn.init.normal_(block.conv_out.weight)
+    embedding, modulation, given = torch.randn(batch, 6).double(), torch.randn(batch, 8).double(), x.clone()
+    with torch.set_grad_enabled(learning):
+        y = block(x, embedding, modulation)
+    mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True, correction=0)
+    scale, shift = (block.film(embedding) + modulation)[:, :, None, None].chunk(2, 1)
+    h = (1 + scale) * block.conv_in((x - mean) / (variance + 1e-5).sqrt()) + shift
+    torch.testing.assert_close(y, x + block.conv_out(h * h.sigmoid()))
+    assert torch.equal(x, given)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from optics.defocus_map import EvidenceEstimator, FusedEstimator, LearnedEstimator
 from optics.defocus_map.learned import read_posterior
-from optics.defocus_map.network import CELL, DefocusMapNetwork, _colours_and_details
+from optics.defocus_map.network import CELL, DefocusMapNetwork, ResidualBlock, _colours_and_details
 from optics.defocus_map.posterior import bin_edges, mass_between, quantile_radius, rebin
 
 
@@ -298,3 +298,13 @@ def test_half_size_has_no_say_on_blur_below_its_pixels():
 def test_impossible_fusions_are_errors(settings):
     with pytest.raises(ValueError, match="must"):
         FusedEstimator(LearnedEstimator(_network()), **settings)
+
+
+def test_a_block_adds_its_convolutions_to_what_it_is_given():
+    torch.manual_seed(0)
+    block, x = ResidualBlock(6), torch.randn(2, 6, 7, 9)
+    torch.nn.init.normal_(block.conv_out.weight)
+    given, mean, variance = x.clone(), x.mean(1, keepdim=True), x.var(1, keepdim=True, correction=0)
+    h = block.conv_in((x - mean) / (variance + 1e-5).sqrt())
+    torch.testing.assert_close(block(x), x + block.conv_out(h * h.sigmoid()))
+    assert torch.equal(x, given)

@@ -15,7 +15,7 @@ NETWORK = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
 
 
 def test_the_tile_is_the_largest_that_fits_and_never_larger_than_asked_for():
-    for tile in (1024, 700, 300):
+    for tile in (1024, 700, 300, 64):
         sides, least = [], fitting_tile(tile, 300, 400, NETWORK, 0)
         for free in (None, 10**12, 28 * 10**6, 27 * 10**6, 10**6, 0):
             chosen = fitting_tile(tile, 300, 400, NETWORK, free)
@@ -26,7 +26,8 @@ def test_the_tile_is_the_largest_that_fits_and_never_larger_than_asked_for():
                 assert peak_bytes(300, 400, 2 * chosen, NETWORK) > 0.8 * free
             sides.append(chosen)
         assert sides == sorted(sides, reverse=True)
-        assert sides[0] == sides[1] == tile and sides[-1] < tile
+        assert sides[0] == sides[1] == tile and sides[-1] == least
+        assert (least < tile) == (tile > 64)
 
 
 def test_a_tile_is_not_made_smaller_than_helps():

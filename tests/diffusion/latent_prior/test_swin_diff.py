@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion.latent_prior import SwinDiff
-from diffusion.latent_prior.backbone import Fusion
+from diffusion.latent_prior.backbone import Fusion, TransformerBlock
 
 SMALL = {"channels": (32, 32), "blocks": (1, 2), "windows": (0, 4), "latent": 8, "encoder": 16, "steps": 3}
 
@@ -135,3 +135,16 @@ def test_a_regressed_prior_needs_no_noise():
 def test_sizes_that_do_not_fit_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         SwinDiff(**SMALL | changes)
+
+
+def test_a_block_adds_its_convolutions_to_what_attention_gives():
+    torch.manual_seed(0)
+    block, x = TransformerBlock(32, 4, channel_attention=True), torch.randn(2, 32, 8, 12)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    given = x.clone()
+    attended = block.attention(x)
+    mean, variance = attended.mean(1, keepdim=True), attended.var(1, keepdim=True, correction=0)
+    h = block.conv_in((attended - mean) / (variance + 1e-5).sqrt())
+    torch.testing.assert_close(block(x), attended + block.conv_out(h * h.sigmoid()))
+    assert torch.equal(x, given)
