@@ -17,15 +17,18 @@ def radius_errors(radius: Tensor, confidence: Tensor, truth: Tensor) -> dict[str
 
     Returns:
         `error_px`, the mean absolute error over all pixels; `bias_px`, the mean error; `trusted_error_px`, the mean
-        absolute error weighted by confidence, NaN where there is none; `too_large`, the share of pixels whose radius is
-        more than a pixel too large; and `confidence`, the mean.
+        absolute error weighted by confidence, NaN where there is none; `confident_half_error_px`, that over the more
+        confident half of the pixels; `too_large`, the share of pixels whose radius is more than a pixel too large; and
+        `confidence`, the mean.
     """
     error = (radius - truth).double()
     weight = confidence.double()
+    half = _upper_half(weight)
     return {
         "error_px": float(error.abs().mean()),
         "bias_px": float(error.mean()),
         "trusted_error_px": float((error.abs() * weight).sum() / weight.sum()),
+        "confident_half_error_px": float((error.abs() * half).sum() / half.sum()),
         "too_large": float((error > 1).double().mean()),
         "confidence": float(weight.mean()),
     }
@@ -54,3 +57,10 @@ def area_under_curve(values: np.ndarray, positive: np.ndarray) -> float:
     if not count or not others:
         raise ValueError("expected positives and negatives, got only one kind")
     return float((rankdata(values)[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def _upper_half(values: Tensor) -> Tensor:
+    """Weights of 1 above the median and 0 below it; values that equal it share what is missing to a half."""
+    median = values.median()
+    above, equal = (values > median).double(), (values == median).double()
+    return above + equal * (values.numel() / 2 - above.sum()) / equal.sum()

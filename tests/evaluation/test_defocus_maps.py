@@ -63,8 +63,21 @@ def test_errors_are_those_of_the_radius():
     radius = truth + torch.tensor([[[[0.5, -0.5], [2.0, 0.0]]]])
     confidence = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
     assert radius_errors(radius, confidence, truth) == {
-        "error_px": 0.75, "bias_px": 0.5, "trusted_error_px": 0.25, "too_large": 0.25, "confidence": 0.5,
+        "error_px": 0.75, "bias_px": 0.5, "trusted_error_px": 0.25, "confident_half_error_px": 0.25,
+        "too_large": 0.25, "confidence": 0.5,
     }  # fmt: skip
+
+
+def test_the_more_confident_half_has_half_of_the_pixels_whatever_their_ties(rng):
+    truth, error = torch.zeros(1, 1, 4, 6), torch.from_numpy(rng.random((1, 1, 4, 6)))
+    distinct = torch.from_numpy(rng.permutation(24)).double().reshape(error.shape)
+    half = radius_errors(error, distinct, truth)["confident_half_error_px"]
+    assert half == pytest.approx(float(error[distinct >= 12].mean()), abs=1e-12)
+    # Eight are surest, twelve alike: four of these belong to the half, and which nobody knows.
+    tied = (distinct >= 16).double() + (distinct >= 4)
+    expected = (error[tied == 2].sum() + 4 * error[tied == 1].mean()) / 12
+    assert radius_errors(error, tied, truth)["confident_half_error_px"] == pytest.approx(float(expected), abs=1e-12)
+    assert radius_errors(error, 0 * tied, truth)["confident_half_error_px"] == pytest.approx(float(error.mean()))
 
 
 def test_simulated_captures_are_measured_against_their_own_maps(photos, network, tmp_path, capsys):
