@@ -40,6 +40,7 @@ def run_training(
 
     from samplers.config import ConfigError
     from train.checked_settings import load_settings
+    from train.processes import lost_peer
 
     try:
         config = load_settings(schema(), file, overrides)
@@ -49,4 +50,8 @@ def run_training(
     except (ValueError, OSError, SafetensorError) as error:
         # The last one where weights cannot be exported, the disk being full for example.
         return report_error(script, error, 1)
+    except RuntimeError as error:
+        if not lost_peer(error):
+            raise
+        return report_error(script, ValueError("another process of this run has ended, and this one with it"), 1)
     return 0

@@ -13,8 +13,9 @@ import textwrap
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
+
+from train.processes import on_every_process, on_main_process
 
 __all__ = ["RunState", "find_checkpoints", "newest_whole_checkpoint", "resume", "save_checkpoint"]
 
@@ -87,12 +88,10 @@ def resume(accelerator: Accelerator, run_dir: Path) -> Path | None:
         ValueError: If all checkpoints are damaged, or it does not fit the network or the optimizer.
     """
     # One process looks, so that all take the same.
-    choice: list = [None, []]
+    checkpoint, damages = on_main_process(accelerator, lambda: newest_whole_checkpoint(run_dir))
     if accelerator.is_main_process:
-        choice = list(newest_whole_checkpoint(run_dir))
-        for damage in choice[1]:
+        for damage in damages:
             print(f"warning: {damage}; it is passed over", file=sys.stderr)
-    checkpoint = broadcast_object_list(choice)[0]
     if checkpoint is None:
         return None
     try:
@@ -119,19 +118,22 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
     """
     final = run_dir / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".part")
+
+    def sweep() -> None:
+        # What a killed run left half written.
+        for stale in (run_dir / "checkpoints").glob("*.part"):
+            shutil.rmtree(stale)
+
+    def complete() -> None:
+        _write_sums(partial)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)
+
     try:
-        if accelerator.is_main_process:
-            # What a killed run left half written.
-            for stale in (run_dir / "checkpoints").glob("*.part"):
-                shutil.rmtree(stale)
-        accelerator.wait_for_everyone()
-        _write(accelerator, partial)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _write_sums(partial)
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(partial, final)
+        on_main_process(accelerator, sweep)
+        on_every_process(accelerator, lambda: _write(accelerator, partial))
+        on_main_process(accelerator, complete)
     except OSError as error:
         free = shutil.disk_usage(run_dir).free / 2**20
         shutil.rmtree(partial, ignore_errors=True)

@@ -47,8 +47,11 @@ class Tracker:
         """Logs numbers at a step."""
         if not self._writes:
             return
-        with self._log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"step": step, **values}) + "\n")
+        try:
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise OSError(f"cannot write {self._log}: {error.strerror or error}") from error
         if self._wandb is not None:
             self._wandb.scalars(step, values)
 
