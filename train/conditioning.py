@@ -90,7 +90,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     if run.compile:
         score.compile()
     weighting = EDMWeighting(config.noise, score.config.sigma_data)
-    objective = loop.start(network, ConditionedScoreMatching(network, score, weighting))
+    objective = loop.start(network, ConditionedScoreMatching(network, score, weighting), training.files)
 
     def loss_of(batch: dict) -> torch.Tensor:
         x, y, noise, prior_noise = (batch[key].to(accelerator.device) for key in ("x", "y", "noise", "prior_noise"))

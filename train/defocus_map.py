@@ -91,7 +91,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     objective = MapObjective(network, config.objective)
     if run.compile:
         objective.compile()
-    objective = loop.start(network, objective)
+    objective = loop.start(network, objective, captures.photos.files)
 
     def loss_of(batch: dict) -> torch.Tensor:
         batch = {key: values.to(accelerator.device) for key, values in batch.items()}

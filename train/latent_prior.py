@@ -88,7 +88,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     objective = RestorationLoss(network, *weights, perceptual)
     if run.compile:
         objective.compile()
-    objective = loop.start(network, objective)
+    objective = loop.start(network, objective, training.files)
 
     def loss_of(batch: dict) -> torch.Tensor:
         x, y = (batch[key].to(accelerator.device, memory_format=torch.channels_last) for key in ("x", "y"))

@@ -6,7 +6,7 @@ each optimizer step, for the figures and pictures that are the script's own.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from train.averaging import PowerAverages, averaged_weights, drop_snapshots_afte
 from train.changes import changed_settings
 from train.config import OptimConfig, TrainingConfig
 from train.optimizer import optimizer_for
+from train.processes import on_main_process
+from train.run_folder import check_photos, lock_run, write_photos
 from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
@@ -73,6 +75,7 @@ class TrainingLoop:
 
     def __init__(self, config: TrainingConfig, *, allow_changes: bool = False) -> None:
         optim, self.config, self.run_dir = config.optim, config, Path(config.run.dir)
+        self._allow_changes = allow_changes
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.run.precision == "bf16" else "no",
             gradient_accumulation_steps=optim.accumulate,
@@ -86,20 +89,9 @@ class TrainingLoop:
                 f"{world} x {optim.accumulate}"
             )
         self.micro_batch = optim.batch // (world * optim.accumulate)
-        self.resumes = bool(find_checkpoints(self.run_dir))
-        if not self.resumes:
-            return
-        changed = changed_settings(self.run_dir / "config.yaml", config)
-        if other := next((one for one in changed if one.startswith("optim.optimizer ")), None):
-            raise ConfigError(
-                f"{self.run_dir} cannot go on: {other}, whose state is another; give another run.dir, with init= the "
-                "weights to start from"
-            )
-        if changed and not allow_changes:
-            raise ConfigError(
-                f"{self.run_dir} holds a run with other settings: {', '.join(changed)}; give those of before, another "
-                "run.dir, or --allow-changes to go on with the new ones"
-            )
+        self.resumes = on_main_process(self.accelerator, lambda: bool(find_checkpoints(self.run_dir)))
+        if self.resumes:
+            on_main_process(self.accelerator, self._check_settings)
 
     @property
     def batch_in_words(self) -> str:
@@ -110,16 +102,23 @@ class TrainingLoop:
             f"{optim.accumulate} accumulation steps x {self.micro_batch}"
         )
 
-    def start(self, network: nn.Module, objective: nn.Module, *remembered: object) -> nn.Module:
-        """Prepares optimizer and averages, goes on from the newest checkpoint if there is one, opens the log.
+    def start(
+        self, network: nn.Module, objective: nn.Module, photos: Sequence[Path], *remembered: object
+    ) -> nn.Module:
+        """Takes the run's folder, prepares optimizer and averages, goes on from the newest checkpoint, opens the log.
 
         Args:
             network: What is averaged and exported.
             objective: All that learns, the network included.
+            photos: Training photos in their order; none of a stream.
             remembered: What a checkpoint holds beside weights, averages, optimizer and losses.
 
         Returns:
             The objective as it is to be called: under data parallelism gradients are averaged by its forward.
+
+        Raises:
+            ConfigError: If another launch has the folder, or the run began with other photos.
+            ValueError: If its checkpoints cannot be used.
         """
         config, optim, accelerator = self.config, self.config.optim, self.accelerator
         optimizer = optimizer_for(objective.parameters(), optim)
@@ -130,6 +129,7 @@ class TrainingLoop:
         accelerator.register_for_checkpointing(self._state, self._averages, *remembered)
         # A launcher that started fewer processes than expected is noticed by nothing else.
         accelerator.print(self.batch_in_words)
+        on_main_process(accelerator, lambda: self._take_folder(photos))
         checkpoint = resume(accelerator, self.run_dir)
         if checkpoint is not None:
             accelerator.print(f"resuming from {checkpoint}")
@@ -138,6 +138,7 @@ class TrainingLoop:
         if accelerator.is_main_process:
             make_folder(self.run_dir / "checkpoints")
             write_config(config, self.run_dir / "config.yaml")
+            write_photos(self.run_dir, photos)
             drop_snapshots_after(self._state.step, self.run_dir / "averages")
         accelerator.wait_for_everyone()
         self.tracker = Tracker(config, self._state.step, writes=accelerator.is_main_process)
@@ -218,6 +219,25 @@ class TrainingLoop:
             self.accelerator.print(f"finished; weights in {folder}")
         self.tracker.close()
         self.accelerator.end_training()
+
+    def _check_settings(self) -> None:
+        changed = changed_settings(self.run_dir / "config.yaml", self.config)
+        if other := next((one for one in changed if one.startswith("optim.optimizer ")), None):
+            raise ConfigError(
+                f"{self.run_dir} cannot go on: {other}, whose state is another; give another run.dir, with init= the "
+                "weights to start from"
+            )
+        if changed and not self._allow_changes:
+            raise ConfigError(
+                f"{self.run_dir} holds a run with other settings: {', '.join(changed)}; give those of before, another "
+                "run.dir, or --allow-changes to go on with the new ones"
+            )
+
+    def _take_folder(self, photos: Sequence[Path]) -> None:
+        # Kept for as long as the run lives: another launch would write the same files.
+        self._lock = lock_run(self.run_dir)
+        if self.resumes and not self._allow_changes:
+            check_photos(self.run_dir, photos)
 
     def _optimize(
         self, loader: Iterable[dict[str, Tensor]], loss_of: Callable[[dict[str, Tensor]], Tensor]

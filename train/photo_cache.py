@@ -91,6 +91,7 @@ class CachedPhotos:
     """
 
     def __init__(self, files: list[Path], folder: Path) -> None:
+        self.files = files
         known = _index(folder)
         missing = [file for file in files if _key(file) not in known]
         if missing:

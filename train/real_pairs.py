@@ -103,6 +103,11 @@ class RealPairs:
     def __len__(self) -> int:
         return len(self._captures)
 
+    @property
+    def files(self) -> list[Path]:
+        """Captures, then sharp photos."""
+        return [*self._captures.files, *self._sharp.files]
+
     def draw(self, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A random part of a random pair: sharp photo and capture, uint8 (3, S, S) each."""
         return self._part(int(rng.integers(len(self))), rng)
@@ -129,6 +134,11 @@ class MixedPairs:
 
     def __init__(self, simulated, real: RealPairs, share: float) -> None:  # noqa: ANN001 - anything that draws
         self.simulated, self.real, self.share = simulated, real, share
+
+    @property
+    def files(self) -> list[Path]:
+        """All photos of both."""
+        return [*self.simulated.files, *self.real.files]
 
     def draw(self, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A pair of a training sample, as its source gives it."""

@@ -85,7 +85,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         objective.compile_network()
     # In one weighting whatever is minimised, so that runs can be compared.
     by_noise, compared = LossByNoise(), EDMWeighting(config.noise, config.network.sigma_data)
-    objective = loop.start(network, objective, by_noise)
+    objective = loop.start(network, objective, patches.files, by_noise)
     tracker = loop.tracker
 
     def loss_of(batch: dict) -> torch.Tensor:

@@ -48,6 +48,11 @@ class SharpPatches(Dataset):
         """How many photos there are."""
         return f"{len(self._photos)} training and {len(self.held_out)} held-out photos"
 
+    @property
+    def files(self) -> list[Path]:
+        """Training photos."""
+        return self._photos.files
+
     def held_out_files(self) -> list[Path]:
         """Photos kept from training."""
         return self.held_out

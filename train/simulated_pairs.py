@@ -6,6 +6,7 @@ network serves here too. Their sharp photos, stored by the same cameras, are kep
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,6 +56,11 @@ class SimulatedPairs:
 
     def __len__(self) -> int:
         return self.captures.simulation.captures
+
+    @property
+    def files(self) -> list[Path]:
+        """The sharp photos."""
+        return self.captures.photos.files
 
     def draw(self, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The pair of a training sample, see `SimulatedCaptures.drawn`."""

@@ -130,6 +130,7 @@ def test_sharp_photos_are_those_that_captures_were_taken_of(photos, tmp_path, mo
         return taken[-1]
 
     monkeypatch.setattr(Simulator, "__call__", remembered)
+    assert SimulatedPairs(captures).files == captures.photos.files and len(captures.photos.files) > 1
     # Whether simulated now or kept from before.
     for _ in range(2):
         for number in range(3):
@@ -151,11 +152,15 @@ def test_real_pairs_are_drawn_alike_and_mixed_in(tmp_path):
     assert len({y.tobytes() for _, y in draws}) > 3
 
     class Simulated:
+        files = [tmp_path / "photo.png"]
+
         def draw(self, sample, rng):
             return None
 
     for share in (0.25, 1.0):
         mixed = MixedPairs(Simulated(), real, share)
+        named = [str(file.relative_to(tmp_path)) for file in mixed.files]
+        assert named == ["photo.png", *(f"set/{part}/{n}.png" for part in ("blurred", "sharp") for n in range(3))]
         rng = np.random.default_rng(0)
         assert np.mean([mixed.draw(0, rng) is not None for _ in range(200)]) == pytest.approx(share, abs=0.1)
 

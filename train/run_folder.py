@@ -1,0 +1,72 @@
+"""What a run's folder belongs to: one launch at a time, and the photos that the run began with."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from photos.files import make_folder, replacing
+from samplers.config import ConfigError
+
+__all__ = ["PHOTO_LIST", "check_photos", "lock_run", "write_photos"]
+
+PHOTO_LIST = "photos.txt"
+"""Name of the list in a run's folder: size in bytes and path of every training photo, in their order."""
+
+_SECONDS = 15  # that the workers of a run that was killed may outlive it
+
+
+def lock_run(run_dir: Path) -> FileLock:
+    """Takes a run's folder for this launch, until the lock is gone or the process has ended.
+
+    Raises:
+        ConfigError: If another launch has it.
+    """
+    make_folder(run_dir)
+    # One for all runs of a process, which come one after the other.
+    lock = FileLock(run_dir / ".lock", is_singleton=True)
+    try:
+        lock.acquire(timeout=_SECONDS)
+    except Timeout:
+        raise ConfigError(
+            f"{run_dir}: expected a run that is not running, got one that another process is training; give another "
+            "run.dir, or wait for its end"
+        ) from None
+    return lock
+
+
+def check_photos(run_dir: Path, photos: Sequence[Path]) -> None:
+    """Compares the photos of a run with those that it is to go on with.
+
+    Args:
+        run_dir: Its folder. Without a list in it, as older runs are, nothing is compared.
+        photos: Training photos in their order.
+
+    Raises:
+        ConfigError: If they are others: a sample would be another than it was.
+        ValueError: If the list cannot be read.
+    """
+    try:
+        before = (run_dir / PHOTO_LIST).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{run_dir / PHOTO_LIST}: expected the photos of the run, got {error}") from None
+    now = list(map(_line, photos))
+    if now != before:
+        first = next(new or old for old, new in zip_longest(before, now) if old != new).partition("\t")[2]
+        raise ConfigError(
+            f"{run_dir} holds a run with other photos: {len(before)} before, {len(now)} now, the first that differs is "
+            f"{first}; give those of before, another run.dir, or --allow-changes to go on with the new ones"
+        )
+
+
+def write_photos(run_dir: Path, photos: Sequence[Path]) -> None:
+    """Notes the training photos of a run."""
+    with replacing(run_dir / PHOTO_LIST) as temporary:
+        temporary.write_text("".join(f"{_line(photo)}\n" for photo in photos), encoding="utf-8")
+
+
+def _line(photo: Path) -> str:
+    return f"{photo.stat().st_size}\t{photo.as_posix()}"
