@@ -5,7 +5,10 @@ W&B has no views without an account.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import psutil
 
 from train.dashboard_panels import PANELS, Chart, Pictures
 from train.run_log import RunLog
@@ -44,12 +47,21 @@ def save_workspace(project: str, entity: str | None, runs: Sequence[RunLog]) -> 
         workspace.save()
     except Exception as error:
         # Of many classes: W&B's own, those of the network, of its server's language.
+        _end_service()
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(
             f"--wandb {project}: expected a W&B account (`wandb login`) and its server, got: {reason}; "
             "without --wandb the same dashboard is written as an HTML page"
         ) from error
     return workspace.url
+
+
+def _end_service() -> None:
+    """Ends W&B's own process: it may go on trying to reach its server, and Python would wait for it at its exit."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.name().startswith("wandb"):
+                child.kill()
 
 
 def build_workspace(project: str, entity: str, runs: Sequence[RunLog]) -> "Workspace":

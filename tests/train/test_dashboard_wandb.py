@@ -1,8 +1,12 @@
 """The dashboard at Weights & Biases has the panels of the page."""
 
 import json
+import subprocess
+import time
 
+import psutil
 import pytest
+import wandb
 
 from train import dashboard
 from train.dashboard_panels import PANELS, Chart, Pictures
@@ -19,7 +23,6 @@ def run(tmp_path):
 
 
 def test_workspace_has_the_same_panels(run):
-    pytest.importorskip("wandb_workspaces")
     from train.dashboard_wandb import build_workspace
 
     workspace = build_workspace("project", "someone", [read_run(run)])
@@ -33,8 +36,6 @@ def test_workspace_has_the_same_panels(run):
 
 
 def test_no_account_is_said_in_one_sentence(run, capsys, monkeypatch):
-    pytest.importorskip("wandb_workspaces")
-    wandb = pytest.importorskip("wandb")
 
     def refuse(*arguments, **options):
         raise wandb.errors.UsageError("No API key configured.\nmore")
@@ -45,8 +46,32 @@ def test_no_account_is_said_in_one_sentence(run, capsys, monkeypatch):
     assert len(message) == 1 and "wandb login" in message[0] and "No API key configured;" in message[0]
 
 
+def test_nothing_is_left_that_goes_on_trying(run, tmp_path, monkeypatch):
+    # W&B's own process, which ends by itself only when it has reached its server.
+    for name in ("wandb-core", "other"):
+        (tmp_path / name).write_text("#!/bin/sh\nread forever\n")
+        (tmp_path / name).chmod(0o755)
+    processes = []
+
+    def unreachable():
+        processes.extend(subprocess.Popen([tmp_path / name], stdin=subprocess.PIPE) for name in ("wandb-core", "other"))
+        # Until both are what they are called.
+        while {psutil.Process(process.pid).name() for process in processes} != {"wandb-core", "other"}:
+            time.sleep(0.01)
+        raise wandb.errors.CommError("no answer")
+
+    monkeypatch.setattr(wandb, "Api", unreachable)
+    try:
+        assert dashboard.main([str(run), "--wandb", "project"]) == 1
+        assert processes[0].wait(timeout=60) == -9
+        assert processes[1].poll() is None
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 def test_a_run_that_was_never_at_wandb_is_named(run, capsys):
-    pytest.importorskip("wandb_workspaces")
     (run / "wandb.json").unlink()
     assert dashboard.main([str(run), "--wandb", "project"]) == 1
     assert f"{run}: expected a run with wandb.json" in capsys.readouterr().err
