@@ -6,6 +6,7 @@ import os
 import re
 import sys
 
+from samplers.cpu_quota import heed_cpu_quota
 from samplers.exit_codes import USAGE
 
 __all__ = ["Parser", "grid", "noise_std", "port", "radius", "report_error", "samples", "seed", "share", "value_range"]
@@ -13,6 +14,7 @@ __all__ = ["Parser", "grid", "noise_std", "port", "radius", "report_error", "sam
 # A tenth of the time of a large photo went into memory that came in pages of 4 KiB. PyTorch asks for large ones if it
 # is told to before its first tensor, and scripts import this module before it.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+heed_cpu_quota()
 
 
 class Parser(argparse.ArgumentParser):
