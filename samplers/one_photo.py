@@ -73,7 +73,7 @@ def restore_file(
         check: Called once no other process can be at work on the photo; what it raises stops the work.
 
     Returns:
-        What a summary says of it: size, pages, evaluations, mean and largest blur radius in pixels, noise.
+        What a summary says of it: size, pages, evaluations, mean and largest blur radius in pixels, noise, motion.
 
     Raises:
         PhotoError: If the photo cannot be read or the results cannot be written.
@@ -105,15 +105,17 @@ def restore_file(
             here = names if len(pages) == 1 else _names_of_page(names, number)
             page_facts = facts or {} if len(pages) == 1 else {"page": f"{number + 1} of {len(pages)}", **(facts or {})}
             _write(job, here, photo, restored, residual, page_facts, radius_map is None, trajectory)
-            done.append((photo.pixels.shape[:2], restored.evaluations, restored.noise_std, restored.radius_map.cpu()))
+            counted = restored.evaluations, restored.noise_std, restored.motion
+            done.append((photo.pixels.shape[:2], *counted, restored.radius_map.cpu()))
         if len(pages) > 1:
             _join_pages(names, len(pages))
         summary = {
             "width": done[0][0][1], "height": done[0][0][0], "pages": len(pages),
-            "evaluations": sum(evaluations for _, evaluations, _, _ in done),
+            "evaluations": sum(evaluations for _, evaluations, *_ in done),
             "mean_radius": float(np.mean([radii.mean() for *_, radii in done])),
             "largest_radius": float(max(radii.max() for *_, radii in done)),
-            "noise_std": float(np.mean([float(noise) for _, _, noise, _ in done])),
+            "noise_std": float(np.mean([float(noise) for _, _, noise, *_ in done])),
+            "looks_like_motion": any(moved for *_, moved, _ in done),
         }  # fmt: skip
         if entry is not None:
             options.record.sign(job, names, entry, summary)
@@ -206,6 +208,7 @@ def _write(
             "network evaluations": restored.evaluations,
             "light that the blur mixed": restored.lens.light,
             "softness of the PSF": "measured" if restored.lens.psf is not None else restored.lens.softness,
+            **_special(restored),
             **facts,
         }
         # A grey profile does not fit the three channels that are shown.
@@ -216,6 +219,16 @@ def _write(
     with ThreadPoolExecutor(_WRITERS) as pool:
         for written in [pool.submit(file) for file in files]:
             written.result()
+
+
+def _special(restored: Restoration) -> dict[str, str]:
+    """What a report says where blur is not the same in all colours, or none of a lens."""
+    special = {}
+    if restored.lens.channel_scales is not None:
+        special["radius in red, green, blue"] = ", ".join(f"{scale:.3g}" for scale in restored.lens.channel_scales)
+    if restored.motion:
+        special["looks like"] = "motion, not defocus: estimated radii and their confidence are halved"
+    return special
 
 
 @torch.no_grad()

@@ -47,6 +47,8 @@ class Restoration:
         noise_std: Noise of the capture that was used, of full range.
         evaluations: Network evaluations done.
         lens: What else was supposed of the blur.
+        motion: Whether the capture looks blurred by motion, for which radii and confidence of an estimated map were
+            halved; of whoever looks for it, see `samplers.wishes`.
     """
 
     image: Tensor
@@ -55,6 +57,7 @@ class Restoration:
     noise_std: float
     evaluations: int
     lens: Lens = DISK
+    motion: bool = False
 
 
 @dataclass

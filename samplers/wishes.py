@@ -2,7 +2,8 @@
 
 Motion blur is not what the model of defocus explains: it takes for a radius what is a line. Where a photo whose map is
 estimated looks like motion, its radii are halved: half a radius is a quarter of the blur, so that less is done, and
-what is done errs on the side that does not ring. A map that is given is used as it is.
+what is done errs on the side that does not ring. So is the confidence that is told of them. A map that is given is
+used as it is.
 """
 
 import math
@@ -23,7 +24,7 @@ from samplers.reverse_process import SamplerStep
 
 __all__ = ["MaskError", "Wishes", "facts_of_wishes", "restore_as_wished"]
 
-_CAUTION = 0.5  # times the radii of what looks like motion
+_CAUTION = 0.5  # times the radii of what looks like motion, and the confidence that is told
 
 
 class MaskError(ValueError):
@@ -72,7 +73,7 @@ def restore_as_wished(
         OutOfMemory: If memory does not suffice.
         FloatingPointError: If the result is not finite.
     """
-    size, mask, confidence = tuple(image.shape[-2:]), wishes.mask, None
+    size, mask, confidence, moved = tuple(image.shape[-2:]), wishes.mask, None, False
     if mask is not None:
         if mask.shape != size:
             raise MaskError(f"expected a mask of {_size(size)} pixels as the photo has, got {_size(mask.shape)}")
@@ -80,15 +81,19 @@ def restore_as_wished(
     if radius_map is None:
         radius_map, confidence = method.estimate_map(image)
         motion = MotionDetector()(image)
-        if motion.found:
+        moved = motion.found
+        if moved:
             radius_map = leave_sharp_alone(_CAUTION * radius_map)
             if wishes.warn is not None:
-                degrees = math.degrees(motion.angle)
+                # Its length is known to a quarter at best, and not at all below 8 pixels.
                 wishes.warn(
-                    f"expected blur of a lens out of focus, got what looks like motion of about {motion.length:.0f} "
-                    f"pixels at {degrees:.0f} degrees; estimated radii are halved"
+                    "expected blur of a lens out of focus, got what looks like motion at "
+                    f"{math.degrees(motion.angle):.0f} degrees; estimated radii are halved"
                 )
     restored = method(image, radius_map, callback, confidence)
+    if moved:
+        # For who reads it: a restorer of less confidence leans on its regression, which knows of no caution.
+        restored = replace(restored, motion=True, confidence=_CAUTION * restored.confidence)
 
     def composed(x: Tensor) -> Tensor:
         return compose(

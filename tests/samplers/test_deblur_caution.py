@@ -1,5 +1,8 @@
 """What the script does where there is nothing to do, and where the blur is none of a lens."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from optics.defocus_map import EdgeEstimator, MotionDetector
 from optics.defocus_map.posterior import leave_sharp_alone
 from photos import read, read_map
 from samplers.deblur import main
+from samplers.restoring import TVMethod
 
 
 @pytest.fixture
@@ -34,19 +38,49 @@ def test_motion_is_told_in_one_line_and_its_radii_are_halved(moved, out, capfd):
     assert code == 0
     (warning,) = [line for line in errors if "warning" in line]
     assert warning.startswith(f"deblur.py: warning: {moved}: expected blur of a lens out of focus, got what looks like")
-    assert "motion of about" in warning and "pixels at 0 degrees" in warning
+    assert "what looks like motion at 0 degrees;" in warning
     image = torch.from_numpy(read(moved).pixels).permute(2, 0, 1)[None]
     assert MotionDetector()(image).found
-    radius, _ = EdgeEstimator()(image)
-    assert radius.max() > 2
+    radius, confidence = EdgeEstimator()(image)
+    assert radius.max() > 2 and confidence.max() > 0.5
     written = read_map(out / "moved.png_defocus.tif")
     np.testing.assert_allclose(written, leave_sharp_alone(radius / 2)[0, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        read_map(out / "moved.png_confidence.tif"), confidence[0, 0].numpy() / 2, atol=1e-5
+    )
     # A map that is given, this one for instance, is used as it is.
     first = pixels(out / "moved.png")
     given = ("--defocus-map", out / "moved.png_defocus.tif", "--overwrite")
     code, errors = _run(capfd, moved, "-o", out, *given)
     assert code == 0 and not [line for line in errors if "warning" in line]
     assert pixels(out / "moved.png") == first
+
+
+def test_what_looks_like_motion_is_written_down(moved, out, tmp_path, capfd):
+    with Image.open(moved) as image:
+        image.crop((0, 0, 60, 60)).save(tmp_path / "small.png")
+    assert main([str(moved), str(tmp_path / "small.png"), "-o", str(out), "--device", "cpu", "--method", "tv"]) == 0
+    rows = json.loads((out / "summary.json").read_text())["photos"]
+    assert {row["photo"]: row["facts"]["looks_like_motion"] for row in rows} == {
+        str(moved): True, str(tmp_path / "small.png"): False,
+    }  # fmt: skip
+    told = ["motion, not defocus" in (out / f"{name}.png_report.html").read_text() for name in ("moved", "small")]
+    assert told == [True, False]
+
+
+def test_the_radii_of_other_colours_stand_in_the_report(moved, out, monkeypatch):
+    call = TVMethod.__call__
+
+    def coloured(self, *arguments):
+        restored = call(self, *arguments)
+        return replace(restored, lens=replace(restored.lens, channel_scales=(0.972, 1.0, 1.0341)))
+
+    for method, name in ((coloured, "scaled"), (call, "plain")):
+        monkeypatch.setattr(TVMethod, "__call__", method)
+        assert main([str(moved), "-o", str(out / name), "--device", "cpu", "--method", "tv"]) == 0
+    told = "radius in red, green, blue"
+    scaled, plain = ((out / name / "moved.png_report.html").read_text() for name in ("scaled", "plain"))
+    assert told in scaled and "0.972, 1, 1.03" in scaled and told not in plain
 
 
 @pytest.mark.parametrize("method", ["score", "swin-diff", "tv"])
