@@ -74,7 +74,7 @@ def thin_lens_radius(
     if min(focal_length, f_number, pixel_pitch) <= 0 or np.min(depth) <= 0:
         raise ValueError("depths, focal length, f-number and pixel pitch must be positive")
     if focus <= focal_length:
-        raise ValueError(f"the plane of focus must be farther than the focal length, got {focus} and {focal_length}")
+        raise ValueError(f"the plane of focus must be farther than the focal length, {focal_length} m, got {focus} m")
     # (d - d_f) / d, written so that infinity is no special case.
     relative = 1 - focus / np.asarray(depth, dtype=np.float64)
     return focal_length**2 * relative / (2 * f_number * (focus - focal_length)) / pixel_pitch

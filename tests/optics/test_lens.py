@@ -163,6 +163,17 @@ def test_file_of_a_list_of_kernels_needs_its_grid(tmp_path):
         read_measured_psf(tmp_path / "psf.npy", (2, 2))
 
 
+def test_a_grid_that_contradicts_the_file_is_refused(tmp_path):
+    one, other = _lopsided()
+    np.save(tmp_path / "field.npy", np.stack([one, other] * 3).reshape(2, 3, *one.shape))
+    np.save(tmp_path / "one.npy", one)
+    assert read_measured_psf(tmp_path / "field.npy", (2, 3)).grid == (2, 3)
+    assert read_measured_psf(tmp_path / "one.npy", (1, 1)).grid == (1, 1)
+    for name, own in (("field", "2 x 3"), ("one", "1 x 1")):
+        with pytest.raises(ValueError, match=rf"{name}\.npy: expected a grid of {own}, .* got one of 3 x 2"):
+            read_measured_psf(tmp_path / f"{name}.npy", (3, 2))
+
+
 def test_kernels_of_a_field_are_made_once_however_many_blocks_there_are(monkeypatch):
     made = []
     make = blocks_module.psf_components
