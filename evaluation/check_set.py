@@ -79,14 +79,20 @@ def _check(known, root, split: str | None, input_psnr: bool) -> int:
     if not there:
         print(f"{root}: expected {known.name}, got another layout; expected {known.layout}")
         return 1
-    wrong = False
+    wrong, seen = False, {}
     for name in known.splits if split is None else (split,):
         if name not in there:
             # Who measures needs no training split, and the other way round.
             print(f"{name}: not there")
             wrong |= split is not None
             continue
-        problems = _check_split(known, root, name)
+        pairs, problems = known.examine(root, name)
+        captures = tuple(files.capture for files in pairs)
+        if captures in seen:
+            print(f"{name}: the same captures as {seen[captures]}")
+            continue
+        seen[captures] = name
+        problems = problems + _check_split(known, name, pairs)
         if input_psnr and not problems:
             problems += _measure(known, root, name)
         for problem in problems[:_SHOWN]:
@@ -98,9 +104,8 @@ def _check(known, root, split: str | None, input_psnr: bool) -> int:
     return int(wrong)
 
 
-def _check_split(known, root, split: str) -> list[str]:
-    """Prints numbers, sizes and depths of a split; returns what is wrong with it."""
-    pairs, problems = known.examine(root, split)
+def _check_split(known, split: str, pairs) -> list[str]:
+    """Prints numbers, sizes and depths of a split; returns what is wrong with them."""
     headers, wrong_sizes = _headers(pairs)
     print(f"{split}: {len(pairs)} captures, {_parts(pairs)}")
     for words, numbers in (
@@ -109,7 +114,7 @@ def _check_split(known, root, split: str) -> list[str]:
     ):
         shown = ", ".join(f"{value} ({number})" for value, number in numbers.most_common(3))
         print(f"  {words}: {shown}{', and others' if len(numbers) > 3 else ''}")
-    return problems + _miscounted(known, split, pairs) + wrong_sizes
+    return _miscounted(known, split, pairs) + wrong_sizes
 
 
 def _parts(pairs) -> str:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samplers.command_line import Parser, report_error
+from samplers.command_line import Parser, report_error, seed
 
 LARGEST_RADIUS = 64.0
 LENS = ("focal_length", "f_number", "focus", "pixel_pitch")
@@ -53,8 +53,8 @@ def _parser() -> Parser:
     add("photos", nargs="+", metavar="PHOTO", help="sharp photos or folders of them")
     add("-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the set; nothing is overwritten")
     add("--count", type=_positive(int), default=1, metavar="N", help="captures of each photo (default: 1)")
-    add("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
-    add("--scale", type=_positive(float), default=1.0, metavar="X", help="shrink photos first, at most 1 (default: 1)")
+    add("--seed", type=seed, default=0, metavar="N", help="of everything random (default: 0)")
+    add("--scale", type=_shrinking, default=1.0, metavar="X", help="shrink photos first, at most 1 (default: 1)")
     add("--matched", action="store_true", help="disks, white noise of 0.01 and sRGB values instead of a random camera")
     add("--outlined", action="store_true", help="end layers at edges of the photo, as things do, and not anywhere")
     add("--largest-radius", type=_positive(float), metavar="R", help="of random scenes, in pixels (default: 8)")
@@ -78,6 +78,13 @@ def _positive(kind: type):  # noqa: ANN202 - what argparse takes for a type
     return convert
 
 
+def _shrinking(text: str) -> float:
+    value = _positive(float)(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"expected at most 1, got {text}")
+    return value
+
+
 def _simulate(arguments: argparse.Namespace) -> int:
     """Simulates capture after capture; a photo that cannot be read stops no other. Returns the exit code."""
     from dataclasses import asdict
@@ -88,10 +95,6 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from photos import PhotoError, write_map
     from photos.files import make_folder, replacing
 
-    if arguments.scale > 1:
-        raise ValueError(f"--scale: expected at most 1, got {arguments.scale:g}")
-    if arguments.seed < 0:
-        raise ValueError(f"--seed: expected a number of at least 0, got {arguments.seed}")
     targets, errors = _targets(arguments)
     code = max((report_error("train/simulate.py", error, 1) for error in errors), default=0)
     if arguments.depth is not None and len(targets) != arguments.count:

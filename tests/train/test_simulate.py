@@ -166,7 +166,7 @@ def test_a_photo_that_cannot_be_read_stops_no_other(photo, tmp_path, capsys):
     [
         ["--focus", "2"], ["--depth", "d.tif"], ["--depth", "d.tif", *LENS, "--largest-radius", "3"],
         ["--depth", "d.tif", *LENS, "--outlined"],
-        ["--depth-unit", "2"], ["--count", "0"],
+        ["--depth-unit", "2"], ["--count", "0"], ["--scale", "1.5"], ["--seed", "-1"],
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_together_are_usage_errors(photo, tmp_path, options):

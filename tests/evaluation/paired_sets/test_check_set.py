@@ -53,6 +53,14 @@ def test_sizes_are_read_without_decoding(realdof, capsys):
     assert "source/01.png" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_split_is_counted_once(tmp_path, capsys):
+    for part in ("blurred", "sharp"):
+        flat(tmp_path / part / "a.png", 50)
+    assert check_set.main(["folder", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("1 captures") == 1 and "train: the same captures as test" in out
+
+
 def test_the_input_row_is_compared_with_the_published_one(realdof, monkeypatch, capsys):
     # 10 codes apart: 20 log10(255 / 10) = 28.13 dB.
     assert check_set.main(["realdof", str(realdof), "--input-psnr"]) == 1
