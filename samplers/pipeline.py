@@ -183,7 +183,8 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             options["callback"] = callback
             return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
         _check_capture(image, radius_map, confidence)
-        image = image.float()
+        # Whatever its strides: sums over other layouts in memory may be rounded otherwise.
+        image = image.float().contiguous()
         guide = LatentGuide(self.latent_prior, self.conditioning, settings)
         # A network of someone else's says nothing of the noise that it knows.
         known_noise = getattr(self.score_network, "config", {}).get("sigma_max")
