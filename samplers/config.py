@@ -50,10 +50,15 @@ def load_config(schema: type[Schema], file: str | Path | None = None, overrides:
 
 
 def write_config(config: object, file: Path) -> None:
-    """Writes every value of a settings object as YAML."""
-    temporary = file.with_name(file.name + ".part")
-    OmegaConf.save(OmegaConf.structured(config), temporary)
-    temporary.replace(file)
+    """Writes every value of a settings object as YAML.
+
+    Raises:
+        PhotoError: If the file cannot be written.
+    """
+    from photos.files import replacing
+
+    with replacing(file) as temporary:
+        OmegaConf.save(OmegaConf.structured(config), temporary)
 
 
 def _assign(config: DictConfig, assignment: str) -> DictConfig:

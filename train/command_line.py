@@ -32,26 +32,31 @@ def run_training(
         "--allow-changes", action="store_true", help="resume although settings differ from those of the run so far"
     )
     arguments = parser.parse_intermixed_args(argv)
-    file, overrides = arguments.config, list(arguments.overrides)
-    if file is not None and "=" in file:
-        file, overrides = None, [file, *overrides]
+    words = [*([] if arguments.config is None else [arguments.config]), *arguments.overrides]
+    files, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if len(files) > 1:
+        words = f"expected one file of settings, all else as key=value, got {' and '.join(files)}"
+        return report_error(script, words, 2)
+    file = files[0] if files else None
 
     from safetensors import SafetensorError
 
     from samplers.config import ConfigError
     from train.checked_settings import load_settings
-    from train.processes import lost_peer
+    from train.processes import ToldElsewhere, ends, lost_peer
 
     try:
         config = load_settings(schema(), file, overrides)
         train(config, dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
-    except ConfigError as error:
-        return report_error(script, error, 2)
-    except (ValueError, OSError, SafetensorError) as error:
-        # The last one where weights cannot be exported, the disk being full for example.
-        return report_error(script, error, 1)
+    except (ValueError, OSError, SafetensorError, ToldElsewhere) as error:
+        # SafetensorError where weights cannot be exported, the disk being full for example.
+        failure = error
     except RuntimeError as error:
         if not lost_peer(error):
             raise
-        return report_error(script, ValueError("another process of this run has ended, and this one with it"), 1)
-    return 0
+        failure = error
+    else:
+        return 0
+    code = 2 if isinstance(failure, ConfigError) else 1
+    words = ends(failure)
+    return report_error(script, words, code) if words else code

@@ -110,7 +110,7 @@ class TrainingLoop:
         Args:
             network: What is averaged and exported.
             objective: All that learns, the network included.
-            photos: Training photos in their order; none of a stream.
+            photos: Files of training photos in their order; of a stream those that are on a disk.
             remembered: What a checkpoint holds beside weights, averages, optimizer and losses.
 
         Returns:
@@ -236,8 +236,11 @@ class TrainingLoop:
     def _take_folder(self, photos: Sequence[Path]) -> None:
         # Kept for as long as the run lives: another launch would write the same files.
         self._lock = lock_run(self.run_dir)
-        if self.resumes and not self._allow_changes:
-            check_photos(self.run_dir, photos)
+        # Another launch may have begun the run while this one opened its photos and waited.
+        if find_checkpoints(self.run_dir):
+            self._check_settings()
+            if not self._allow_changes:
+                check_photos(self.run_dir, photos)
 
     def _optimize(
         self, loader: Iterable[dict[str, Tensor]], loss_of: Callable[[dict[str, Tensor]], Tensor]

@@ -58,7 +58,7 @@ class PatchStream:
         ValueError: If the library is not installed, or the settings do not fit a stream.
 
     Attributes:
-        files: Training photos, none: what is in a stream is not listed.
+        files: Tar files that are on a disk.
     """
 
     def __init__(self, config: DataConfig, seed: int, batch: int, held_out_dir: Path) -> None:
@@ -73,7 +73,7 @@ class PatchStream:
             raise ValueError("data.cache holds photos of a folder; for tar files it must be null")
         self.config, self.seed, self.batch, self.held_out_dir = config, seed, batch, held_out_dir
         self.shards = sorted(expand_urls(config.root))
-        self.files: list[Path] = []
+        self.files = [Path(shard) for shard in self.shards if Path(shard).is_file()]
         self.excluded = excluded_prints(config.exclude)[0]
         self._unused = 0
 

@@ -1,14 +1,27 @@
-"""What the processes of a run do alike: an error of one ends all of them, and is told once."""
+"""What the processes of a run do alike: an error of one ends all of them, and is told once.
 
+A launcher ends all processes when the first one has ended. So who has most to tell speaks and ends first: the main
+process of its own error at once, another of its own after some seconds, and at last who knows only that another has
+ended.
+"""
+
+import os
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-__all__ = ["lost_peer", "on_main_process", "on_every_process"]
+__all__ = ["ToldElsewhere", "ends", "lost_peer", "on_main_process", "on_every_process"]
 
 Result = TypeVar("Result")
+
+_SECONDS = 3  # that a launcher takes at most to end the others, and they to say what they have to
+
+
+class ToldElsewhere(RuntimeError):
+    """The main process tells the error that ends this one."""
 
 
 def on_every_process(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
@@ -23,7 +36,7 @@ def on_every_process(accelerator: Accelerator, work: Callable[[], Result]) -> Re
 
     Raises:
         OSError, ValueError: If it raised one of these anywhere, the first of them, on the main process.
-        SystemExit: On the others, which then have nothing to tell.
+        ToldElsewhere: On the others.
     """
     result, failure = None, None
     try:
@@ -47,10 +60,38 @@ def lost_peer(error: RuntimeError) -> bool:
     return type(error).__name__.startswith("Dist") or any(sign in str(error) for sign in signs)
 
 
+def ends(error: Exception) -> str:
+    """Lets those speak first who know more of why the run ends.
+
+    Args:
+        error: What ends this process.
+
+    Returns:
+        What it has to say, nothing if another process says it.
+    """
+    several, main = int(os.environ.get("WORLD_SIZE", "1")) > 1, os.environ.get("RANK", "0") == "0"
+    lost = isinstance(error, ToldElsewhere) or (isinstance(error, RuntimeError) and lost_peer(error))
+    if several and (lost or not main):
+        time.sleep((2 if lost else 1) * _SECONDS)
+    if isinstance(error, ToldElsewhere):
+        return ""
+    if lost:
+        return "another process of this run has ended, and this one with it"
+    return _of_worker(str(error))
+
+
+def _of_worker(text: str) -> str:
+    """An error's own words: PyTorch puts the whole traceback of a data worker around them."""
+    if not (text.startswith("Caught ") and "DataLoader worker" in text.partition("\n")[0]):
+        return text
+    last = text.rstrip().splitlines()[-1]
+    return last.partition(": ")[2] or last
+
+
 def _raise_alike(accelerator: Accelerator, failures: list[Exception | None]) -> None:
     first = next((failure for failure in failures if failure is not None), None)
     if first is None:
         return
     if accelerator.is_main_process:
         raise first
-    raise SystemExit(1)
+    raise ToldElsewhere

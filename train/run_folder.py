@@ -1,5 +1,7 @@
 """What a run's folder belongs to: one launch at a time, and the photos that the run began with."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -12,8 +14,9 @@ from samplers.config import ConfigError
 __all__ = ["PHOTO_LIST", "check_photos", "lock_run", "write_photos"]
 
 PHOTO_LIST = "photos.txt"
-"""Name of the list in a run's folder: size in bytes and path of every training photo, in their order."""
+"""Name of the list in a run's folder: size in bytes, digest and path of every training photo, in their order."""
 
+_ENDS = 2**14  # bytes at the beginning and at the end of a photo: of millions nobody reads all
 _SECONDS = 15  # that the workers of a run that was killed may outlive it
 
 
@@ -55,7 +58,7 @@ def check_photos(run_dir: Path, photos: Sequence[Path]) -> None:
         raise ValueError(f"{run_dir / PHOTO_LIST}: expected the photos of the run, got {error}") from None
     now = list(map(_line, photos))
     if now != before:
-        first = next(new or old for old, new in zip_longest(before, now) if old != new).partition("\t")[2]
+        first = next(new or old for old, new in zip_longest(before, now) if old != new).split("\t")[-1]
         raise ConfigError(
             f"{run_dir} holds a run with other photos: {len(before)} before, {len(now)} now, the first that differs is "
             f"{first}; give those of before, another run.dir, or --allow-changes to go on with the new ones"
@@ -69,4 +72,10 @@ def write_photos(run_dir: Path, photos: Sequence[Path]) -> None:
 
 
 def _line(photo: Path) -> str:
-    return f"{photo.stat().st_size}\t{photo.as_posix()}"
+    with photo.open("rb") as content:
+        size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        digest = hashlib.sha256(content.read(_ENDS))
+        content.seek(max(size - _ENDS, 0))
+        digest.update(content.read())
+    return f"{size}\t{digest.hexdigest()[:16]}\t{photo.as_posix()}"

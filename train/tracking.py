@@ -63,7 +63,8 @@ class Tracker:
 
         folder = self._dir / "panels"
         folder.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(folder / f"{name}_{step:08d}.png")
+        with replacing(folder / f"{name}_{step:08d}.png") as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
         if self._wandb is not None:
             self._wandb.picture(step, name, pixels)
 

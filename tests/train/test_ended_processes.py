@@ -4,9 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 
 import pytest
-from training_runs import PROJECT, checkpoint
+from training_runs import PROJECT, checkpoint, settings
+
+from train import score
 
 # Arguments: folder of tests, photos, folder of the run, who fails and where.
 FAILING = """
@@ -91,3 +94,27 @@ def test_a_run_that_cannot_go_on_is_told_once(script, photos, tmp_path):
     codes, (main, other) = _two_processes(script, photos, run, "nobody", "nowhere")
     assert codes == [1, 1]
     assert len(main) == 1 and other == [] and f"{run / 'config.yaml'}: expected the settings of the run" in main[0]
+
+
+def test_an_error_of_all_is_told_by_the_main_one(script, tmp_path):
+    (tmp_path / "none").mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = [script, PROJECT / "tests", tmp_path / "none", tmp_path / "run", "nobody", "nowhere"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *map(str, arguments)], env=environment, capture_output=True, timeout=240)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.decode().splitlines() if line.startswith("train/score.py")]
+    assert len(said) == 1 and str(tmp_path / "none") in said[0]
+
+
+def test_errors_of_data_workers_are_told_in_their_own_words(photos, tmp_path, capsys):
+    broken = tmp_path / "photos.tar"
+    with tarfile.open(broken, "w") as tar:
+        for file in sorted(photos.iterdir()):
+            tar.add(file, file.name)
+    broken.write_bytes(broken.read_bytes()[:-20_000])
+    for workers in (0, 2):
+        options = ["data.lanes=2", f"data.workers={workers}", "data.holdout=1"]
+        assert score.main(settings(broken, tmp_path / f"run{workers}", *options)) == 1
+    first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("train/score.py"))
+    assert first == second and first.startswith(f"train/score.py: {broken}: expected a tar file of photos, got an ")

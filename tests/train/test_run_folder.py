@@ -11,7 +11,7 @@ from PIL import Image
 from training_runs import assert_same_run, log_lines, settings
 
 from samplers.config import ConfigError
-from train import run_folder, score
+from train import loop, run_folder, score
 from train.run_folder import PHOTO_LIST, check_photos, lock_run, write_photos
 from train.tracking import Tracker
 
@@ -83,27 +83,32 @@ def test_one_process_may_run_it_again(tmp_path):
     assert first.is_locked and second.is_locked
 
 
-@pytest.mark.parametrize("change", ["added", "removed", "replaced"])
+@pytest.mark.parametrize("change", ["added", "removed", "replaced", "replaced by one of its size"])
 def test_other_photos_are_named_and_refused(run, own_photos, capsys, change):
     files = sorted(own_photos.iterdir())
-    listed = [line.split("\t")[1] for line in (run / PHOTO_LIST).read_text().splitlines()]
+    listed = [line.split("\t")[-1] for line in (run / PHOTO_LIST).read_text().splitlines()]
     trained_on = next(file for file in files if file.as_posix() in listed)
     if change == "added":
         shutil.copy(trained_on, own_photos / f"0{trained_on.suffix}")
     elif change == "removed":
         trained_on.unlink()
-    else:
+    elif change == "replaced":
         with Image.open(trained_on) as image:
             image.transpose(Image.Transpose.TRANSPOSE).save(trained_on, compress_level=0)
+    else:
+        content = bytearray(trained_on.read_bytes())
+        content[-30] ^= 1
+        trained_on.write_bytes(content)
     before = _state(run)
     assert score.main(settings(own_photos, run)) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith(f"train/score.py: {run} holds a run with other photos: {len(listed)} before, ")
     assert str(own_photos) in message and "--allow-changes" in message
     assert _state(run) == before
-    assert score.main([*settings(own_photos, run, "optim.steps=9"), "--allow-changes"]) == 0
-    assert (run / PHOTO_LIST).read_text() != before[run / PHOTO_LIST].decode()
-    assert score.main(settings(own_photos, run, "optim.steps=9")) == 0
+    if "size" not in change:
+        assert score.main([*settings(own_photos, run, "optim.steps=9"), "--allow-changes"]) == 0
+        assert (run / PHOTO_LIST).read_text() != before[run / PHOTO_LIST].decode()
+        assert score.main(settings(own_photos, run, "optim.steps=9")) == 0
 
 
 def test_runs_of_before_there_was_a_list_go_on(run, own_photos, tmp_path):
@@ -114,7 +119,34 @@ def test_runs_of_before_there_was_a_list_go_on(run, own_photos, tmp_path):
     assert (old / PHOTO_LIST).read_text() == (run / PHOTO_LIST).read_text()
 
 
-def test_photos_are_compared_by_place_and_size(tmp_path):
+def test_what_another_launch_began_meanwhile_is_compared_too(run, own_photos, tmp_path, capsys, monkeypatch):
+    # A launch that saw an empty folder, and waited for the lock until another had made the run.
+    late = tmp_path / "late"
+    monkeypatch.setattr(loop, "lock_run", lambda folder: shutil.copytree(run, folder))
+    assert score.main(settings(own_photos, late, "optim.betas=[0.9,0.95]")) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{late} holds a run with other settings: optim.betas was [0.9, 0.99]" in message
+    shutil.rmtree(late)
+    (own_photos / "0.png").write_bytes(next(own_photos.iterdir()).read_bytes())
+    assert score.main(settings(own_photos, late)) == 2
+    assert f"{late} holds a run with other photos" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_large_photo_is_known_by_its_ends(tmp_path):
+    file = tmp_path / "large"
+    file.write_bytes(bytes(100_000))
+    write_photos(tmp_path, [file])
+    for place in (0, 99_999):
+        content = bytearray(100_000)
+        content[place] = 1
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match="1 before, 1 now"):
+            check_photos(tmp_path, [file])
+    file.write_bytes(bytes(100_000))
+    check_photos(tmp_path, [file])
+
+
+def test_photos_are_compared_by_place_and_content(tmp_path):
     files = [tmp_path / name for name in "abc"]
     for file in files:
         file.write_bytes(file.name.encode())
