@@ -3,19 +3,25 @@
 import torch
 from torch import nn
 
-__all__ = ["PRECISIONS", "check_precision", "computes_in_bf16", "mixed_precision"]
+__all__ = ["PRECISIONS", "check_precision", "chosen_precision", "computes_in_bf16", "mixed_precision"]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is a device's own, and so faster; elsewhere it would only be less exact."""
+    """Whether a device is faster in bfloat16; elsewhere it would only be less exact.
+
+    Of processors those with matrix units for it (AMX), and those whose vector units multiply it twice as fast. Intel's
+    have the instructions, but without AMX, which virtual machines often hide, their convolutions take longer in
+    bfloat16 than in single precision.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     known = torch.cpu.get_capabilities()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    intel = str(known.get("cpu_name", "")).startswith("Intel")
+    return bool(known.get("amx_bf16") or (known.get("avx512_bf16") and not intel))
 
 
 def check_precision(precision: str) -> None:
@@ -26,6 +32,13 @@ def check_precision(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, got {precision!r}")
+
+
+def chosen_precision(precision: str, device: torch.device) -> str:
+    """What a precision means on a device: `fp32` or `bf16`, which `auto` is where `computes_in_bf16`."""
+    if precision != "auto":
+        return precision
+    return "bf16" if computes_in_bf16(device) else "fp32"
 
 
 def mixed_precision(network: nn.Module, precision: str) -> torch.autocast:
@@ -40,5 +53,4 @@ def mixed_precision(network: nn.Module, precision: str) -> torch.autocast:
     if parameter.dtype != torch.float32:
         # What is no convolution or attention stays single.
         return torch.autocast(device, parameter.dtype)
-    enabled = precision == "bf16" or (precision == "auto" and computes_in_bf16(parameter.device))
-    return torch.autocast(device, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device, torch.bfloat16, enabled=chosen_precision(precision, parameter.device) == "bf16")

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from omegaconf import MISSING
 
+from diffusion.precision import PRECISIONS
 from diffusion.score_network import block_counts
 from diffusion.weighting import NoiseLevels, ObjectiveConfig, weighting_of
 from train.averaging import exponent
@@ -128,7 +129,8 @@ class RunConfig:
     Attributes:
         dir: Folder of checkpoints, logs and the exported weights; an existing run in it is resumed.
         seed: Seed of weights, patches and noise.
-        precision: `bf16` (autocast; weights and their average stay fp32) or `fp32`.
+        precision: `bf16` (autocast; weights and their average stay fp32), `fp32`, or `auto` for the one that the device
+            is faster in, see `diffusion.precision`; a run keeps what that was.
         compile: Whether the network is compiled for training by torch.compile, which needs a compiler.
         gradient_checkpointing: Whether the residual blocks are computed again on the way back: less memory, more time.
         log_every: Steps between lines of the log.
@@ -144,7 +146,7 @@ class RunConfig:
 
     dir: str = changeable(MISSING)
     seed: int = 0
-    precision: str = "bf16"
+    precision: str = "auto"
     compile: bool = changeable(False)
     gradient_checkpointing: bool = changeable(False)
     log_every: int = changeable(50)
@@ -159,7 +161,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**64, "run.seed", "in [0, 2^64)", self.seed)
-        _require(self.precision in ("bf16", "fp32"), "run.precision", "bf16 or fp32", self.precision)
+        _require(self.precision in PRECISIONS, "run.precision", "auto, fp32 or bf16", self.precision)
         _require(
             self.wandb in ("offline", "online", "disabled"), "run.wandb", "offline, online or disabled", self.wandb
         )

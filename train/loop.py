@@ -7,14 +7,16 @@ each optimizer step, for the figures and pictures that are the script's own.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from diffusion.precision import chosen_precision
 from photos.files import make_folder
 from samplers.config import ConfigError, write_config
 from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
@@ -27,7 +29,7 @@ from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
 
-__all__ = ["Step", "TrainingLoop", "learning_rate_factor"]
+__all__ = ["Step", "TrainingLoop", "learning_rate_factor", "run_precision"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class TrainingLoop:
     """
 
     def __init__(self, config: TrainingConfig, *, allow_changes: bool = False) -> None:
+        # A run that goes on elsewhere is told if that would be in another precision.
+        config = replace(config, run=replace(config.run, precision=run_precision(config)))
         optim, self.config, self.run_dir = config.optim, config, Path(config.run.dir)
         self._allow_changes = allow_changes
         self.accelerator = Accelerator(
@@ -128,7 +132,7 @@ class TrainingLoop:
         self._averages, self._state = PowerAverages(network.parameters(), config.averages.lengths), RunState()
         accelerator.register_for_checkpointing(self._state, self._averages, *remembered)
         # A launcher that started fewer processes than expected is noticed by nothing else.
-        accelerator.print(self.batch_in_words)
+        accelerator.print(f"{self.batch_in_words}, in {config.run.precision}")
         on_main_process(accelerator, lambda: self._take_folder(photos))
         checkpoint = resume(accelerator, self.run_dir)
         if checkpoint is not None:
@@ -262,6 +266,13 @@ class TrainingLoop:
                 self._averages.update(self.network.parameters())
                 self._state.step += 1
                 yield losses, norm, rate
+
+
+def run_precision(config: TrainingConfig) -> str:
+    """The precision of a run on the devices that it has, `fp32` or `bf16`."""
+    # What Accelerate makes of processes and devices is settled here, so with all that it would look at itself.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    return chosen_precision(config.run.precision, state.device)
 
 
 def learning_rate_factor(step: int, optim: OptimConfig) -> float:

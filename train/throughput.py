@@ -70,10 +70,12 @@ def measure(config, rounds: int, steps: int) -> dict:  # noqa: ANN001 - ScoreCon
     import torch
     from accelerate import Accelerator
 
+    from train.loop import run_precision
     from train.training_steps import convolution_pass, our_step, plain_step, step_flops
 
     torch.manual_seed(config.run.seed)
-    accelerator = Accelerator(mixed_precision="bf16" if config.run.precision == "bf16" else "no")
+    precision = run_precision(config)
+    accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
     device = accelerator.device
     ours, _ = our_step(config, accelerator)
     plain, _ = plain_step(config, device)
@@ -97,7 +99,7 @@ def measure(config, rounds: int, steps: int) -> dict:  # noqa: ANN001 - ScoreCon
         "schema_version": 1,
         "settings": {
             "network": asdict(config.network), "patch": config.data.patch, "batch": batch,
-            "precision": config.run.precision, "compile": config.run.compile,
+            "precision": precision, "compile": config.run.compile,
             "gradient_checkpointing": config.run.gradient_checkpointing, "rounds": rounds, "steps": steps,
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",

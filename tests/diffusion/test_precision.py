@@ -1,15 +1,20 @@
 import pytest
 import torch
 
-from diffusion.precision import check_precision, computes_in_bf16, mixed_precision
+from diffusion.precision import check_precision, chosen_precision, computes_in_bf16, mixed_precision
 
-FLAGS = [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)]
+FLAGS = [
+    ({"avx512_bf16": True, "cpu_name": "AMD EPYC 9V74"}, True), ({"avx512_bf16": True}, True),
+    ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, False), ({"amx_bf16": True}, True), ({}, False),
+    ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, True),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("flags", "expected"), FLAGS)
-def test_bfloat16_where_the_processor_has_it(monkeypatch, flags, expected):
+def test_bfloat16_where_the_processor_is_faster_in_it(monkeypatch, flags, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **flags}, raising=False)
     assert computes_in_bf16(torch.device("cpu")) is expected
+    assert chosen_precision("auto", torch.device("cpu")) == ("bf16" if expected else "fp32")
     network = torch.nn.Linear(8, 8)
     a, b = torch.rand(8, 8), torch.rand(8, 8)
     for precision, half in (("auto", expected), ("bf16", True), ("fp32", False)):
