@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from training_runs import assert_same_run, checkpoint, rewind, settings, weights
 
+from diffusion import precision
 from train import score
 from train.run_state import newest_whole_checkpoint
 
@@ -192,3 +194,17 @@ def test_settings_of_older_and_newer_versions_are_compared(run, photos, capsys):
     (run / "config.yaml").write_text("a: [")
     assert score.main(settings(photos, run)) == 1
     assert "config.yaml: expected the settings of the run in YAML" in capsys.readouterr().err
+
+
+def test_a_run_keeps_the_precision_that_its_device_had(photos, tmp_path, capsys, monkeypatch):
+    automatic = settings(photos, tmp_path / "run", "run.precision=auto")
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda device: False)
+    assert score.main(automatic) == 0 and ", in fp32\n" in capsys.readouterr().out
+    assert "precision: fp32" in (tmp_path / "run" / "config.yaml").read_text()
+    # Each as in a process of its own.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda device: True)
+    assert score.main(automatic) == 2
+    assert "run.precision was fp32 and is now bf16" in capsys.readouterr().err
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert score.main([*automatic, "run.precision=fp32"]) == 0
