@@ -23,8 +23,9 @@ demo: $(READY)
 	@echo "Deblurring $(DEMO)/input/chelsea.png; the results are:"
 	@HF_HUB_OFFLINE=1 $(BIN)/python samplers/deblur.py $(DEMO)/input/chelsea.png -o $(DEMO) --device cpu --overwrite
 
+# Two processes of one thread each: most tests are too small for more.
 test: $(READY)
-	@HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: $(READY)
 	@HF_HUB_OFFLINE=1 FUZZ_CASES=5000 $(BIN)/python -m pytest tests/photos/test_damage.py tests/samplers/test_random_commands.py
