@@ -23,16 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("config", nargs="?", help="YAML file of settings, as in configs/benchmark/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     arguments = parser.parse_intermixed_args(argv)
-    file, overrides = arguments.config, list(arguments.overrides)
-    if file is not None and "=" in file:
-        file, overrides = None, [file, *overrides]
 
     # Only now the slow imports: --help and usage errors answer at once.
     from evaluation.settings import BenchmarkConfig
-    from samplers.config import ConfigError, load_config
+    from samplers.config import ConfigError, file_and_overrides, load_config
 
     try:
-        run(load_config(BenchmarkConfig, file, overrides))
+        run(load_config(BenchmarkConfig, *file_and_overrides([arguments.config, *arguments.overrides])))
     except ConfigError as error:
         return report_error("evaluation/benchmark.py", error, 2)
     except (ValueError, OSError) as error:

@@ -141,7 +141,7 @@ def read_measured_psf(file: str | Path, grid: tuple[int, int] | None = None) -> 
 
     Args:
         file: `.npy` file of shape (h, w), (rows, columns, h, w), or, with `grid`, (rows columns, h, w).
-        grid: Rows and columns of a file of K kernels, row by row; what a file of another shape says itself may be said.
+        grid: Rows and columns of a file of K kernels, row by row; of another file None, or what it has.
 
     Raises:
         ValueError: If it cannot be read or holds something else; the message names the file.
@@ -157,11 +157,12 @@ def read_measured_psf(file: str | Path, grid: tuple[int, int] | None = None) -> 
             got = "no grid" if grid is None else f"a grid of {grid[0]} x {grid[1]}"
             raise ValueError(f"{file}: expected the rows and columns of the grid of its {len(kernels)} PSFs, got {got}")
         kernels = kernels.reshape(*grid, *kernels.shape[1:])
-    own = (1, 1) if kernels.ndim == 2 else kernels.shape[:2]
-    if grid is not None and kernels.ndim in (2, 4) and tuple(grid) != own:
-        raise ValueError(
-            f"{file}: expected a grid of {own[0]} x {own[1]}, which the file has, got one of {grid[0]} x {grid[1]}"
-        )
+    elif grid is not None and kernels.ndim in (2, 4):
+        own = (1, 1) if kernels.ndim == 2 else kernels.shape[:2]
+        if grid != own:
+            raise ValueError(
+                f"{file}: expected a grid of {own[0]} x {own[1]}, which the file has, got one of {grid[0]} x {grid[1]}"
+            )
     try:
         return MeasuredPSF(kernels)
     except ValueError as error:

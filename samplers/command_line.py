@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from samplers.cpu_quota import heed_cpu_quota
+from samplers.control_groups import heed_cpu_quota
 from samplers.exit_codes import USAGE
 
 __all__ = ["Parser", "grid", "noise_std", "port", "radius", "report_error", "samples", "seed", "share", "value_range"]

@@ -9,6 +9,8 @@ from typing import TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from photos.files import replacing
+
 __all__ = ["ConfigError", "load_config", "write_config"]
 
 Schema = TypeVar("Schema")
@@ -49,14 +51,31 @@ def load_config(schema: type[Schema], file: str | Path | None = None, overrides:
         raise ConfigError(str(error)) from None
 
 
+def file_and_overrides(words: Sequence[str | None]) -> tuple[str | None, list[str]]:
+    """Tells a file of settings from assignments key=value, in any order.
+
+    Args:
+        words: Of a command line; None for one that was not given.
+
+    Returns:
+        The file, None if there is none, and the assignments.
+
+    Raises:
+        ConfigError: If there are several files.
+    """
+    given = [word for word in words if word is not None]
+    files = [word for word in given if "=" not in word]
+    if len(files) > 1:
+        raise ConfigError(f"expected one file of settings, all else as key=value, got {' and '.join(files)}")
+    return next(iter(files), None), [word for word in given if "=" in word]
+
+
 def write_config(config: object, file: Path) -> None:
     """Writes every value of a settings object as YAML.
 
     Raises:
         PhotoError: If the file cannot be written.
     """
-    from photos.files import replacing
-
     with replacing(file) as temporary:
         OmegaConf.save(OmegaConf.structured(config), temporary)
 

@@ -63,5 +63,13 @@ class Launch:
         Launchers end all processes as soon as one has failed, so that the others must not be quicker.
         """
         if self.rank:
-            with suppress(KeyboardInterrupt):
-                time.sleep(_SPEAKING_SECONDS)
+            self._wait(_SPEAKING_SECONDS)
+
+    def let_the_others_speak(self) -> None:
+        """Waits for what another process has to say of its own end, which comes after `let_the_first_speak`."""
+        if not self.alone:
+            self._wait(1.5 * _SPEAKING_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        with suppress(KeyboardInterrupt):
+            time.sleep(seconds)

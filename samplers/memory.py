@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from samplers.control_groups import memory_left
 from samplers.launch import Launch
 
 __all__ = ["SMALLEST_TILE", "fitting_tile", "free_bytes", "peak_bytes", "release_freed"]
@@ -22,7 +23,6 @@ SMALLEST_TILE = 32
 _PER_CHANNEL, _PER_PIXEL = 3, 160
 _LITTLE = 0.1  # of what the photo takes; tiles that take less are not made smaller, for their halos take time
 _SHARE = 0.8  # of free memory that is planned with
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -33,7 +33,7 @@ def free_bytes(device: torch.device) -> int | None:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
-    known = [value for value in (_available(), _below_limit()) if value is not None]
+    known = [value for value in (_available(), memory_left()) if value is not None]
     # The processes of a launcher share a machine's memory, and begin at once.
     return min(known) // Launch.of().local_world if known else None
 
@@ -108,14 +108,4 @@ def _available() -> int | None:
                 return int(line.split()[1]) * 1024
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _below_limit() -> int | None:
-    """What a container leaves of its limit."""
-    try:
-        limit, used = (_CGROUP / "memory.max").read_text().strip(), (_CGROUP / "memory.current").read_text()
-        caches = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        return None if limit == "max" else int(limit) - int(used) + int(caches.get("inactive_file", 0))
-    except (OSError, ValueError):
         return None

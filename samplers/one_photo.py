@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import mean
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from samplers.wishes import MaskError, Wishes, restore_as_wished
 
 __all__ = ["FileOptions", "MapError", "restore_file"]
 
+# How the figures of pages make those of a stack.
+_JOINED = {"evaluations": sum, "mean_radius": mean, "largest_radius": max, "noise_std": mean, "looks_like_motion": any}
 _WRITERS = 4  # files at once; each holds a copy of the photo
 
 
@@ -105,18 +108,11 @@ def restore_file(
             here = names if len(pages) == 1 else _names_of_page(names, number)
             page_facts = facts or {} if len(pages) == 1 else {"page": f"{number + 1} of {len(pages)}", **(facts or {})}
             _write(job, here, photo, restored, residual, page_facts, radius_map is None, trajectory)
-            counted = restored.evaluations, restored.noise_std, restored.motion
-            done.append((photo.pixels.shape[:2], *counted, restored.radius_map.cpu()))
+            done.append(_in_numbers(restored))
         if len(pages) > 1:
             _join_pages(names, len(pages))
-        summary = {
-            "width": done[0][0][1], "height": done[0][0][0], "pages": len(pages),
-            "evaluations": sum(evaluations for _, evaluations, *_ in done),
-            "mean_radius": float(np.mean([radii.mean() for *_, radii in done])),
-            "largest_radius": float(max(radii.max() for *_, radii in done)),
-            "noise_std": float(np.mean([float(noise) for _, _, noise, *_ in done])),
-            "looks_like_motion": any(moved for *_, moved, _ in done),
-        }  # fmt: skip
+        joined = {key: join_values([page[key] for page in done]) for key, join_values in _JOINED.items()}
+        summary = {"width": done[0]["width"], "height": done[0]["height"], "pages": len(pages), **joined}
         if entry is not None:
             options.record.sign(job, names, entry, summary)
     return summary
@@ -219,6 +215,16 @@ def _write(
     with ThreadPoolExecutor(_WRITERS) as pool:
         for written in [pool.submit(file) for file in files]:
             written.result()
+
+
+def _in_numbers(restored: Restoration) -> dict[str, float | int | bool]:
+    """What a summary says of one page."""
+    radii = restored.radius_map
+    return {
+        "width": radii.shape[-1], "height": radii.shape[-2], "evaluations": restored.evaluations,
+        "mean_radius": float(radii.mean()), "largest_radius": float(radii.max()),
+        "noise_std": float(restored.noise_std), "looks_like_motion": restored.motion,
+    }  # fmt: skip
 
 
 def _special(restored: Restoration) -> dict[str, str]:

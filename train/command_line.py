@@ -32,21 +32,15 @@ def run_training(
         "--allow-changes", action="store_true", help="resume although settings differ from those of the run so far"
     )
     arguments = parser.parse_intermixed_args(argv)
-    words = [*([] if arguments.config is None else [arguments.config]), *arguments.overrides]
-    files, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
-    if len(files) > 1:
-        words = f"expected one file of settings, all else as key=value, got {' and '.join(files)}"
-        return report_error(script, words, 2)
-    file = files[0] if files else None
 
     from safetensors import SafetensorError
 
-    from samplers.config import ConfigError
+    from samplers.config import ConfigError, file_and_overrides
     from train.checked_settings import load_settings
     from train.processes import ToldElsewhere, ends, lost_peer
 
     try:
-        config = load_settings(schema(), file, overrides)
+        config = load_settings(schema(), *file_and_overrides([arguments.config, *arguments.overrides]))
         train(config, dry_run=arguments.dry_run, allow_changes=arguments.allow_changes)
     except (ValueError, OSError, SafetensorError, ToldElsewhere) as error:
         # SafetensorError where weights cannot be exported, the disk being full for example.

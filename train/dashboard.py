@@ -59,7 +59,9 @@ def _names(folders: Sequence[str]) -> list[str]:
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Past W&B's own hook, which waits for its server at the exit, or complains of it.
-    os._exit(code)
+    if code and "wandb" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Past W&B's own hook, which complains of the process that was ended.
+        os._exit(code)
+    sys.exit(code)

@@ -24,7 +24,7 @@ from train.changes import changed_settings
 from train.config import OptimConfig, TrainingConfig
 from train.optimizer import optimizer_for
 from train.processes import on_main_process
-from train.run_folder import check_photos, lock_run, write_photos
+from train.run_folder import check_photos, listed, lock_run, write_photos
 from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
@@ -142,7 +142,7 @@ class TrainingLoop:
         if accelerator.is_main_process:
             make_folder(self.run_dir / "checkpoints")
             write_config(config, self.run_dir / "config.yaml")
-            write_photos(self.run_dir, photos)
+            write_photos(self.run_dir, self._photos)
             drop_snapshots_after(self._state.step, self.run_dir / "averages")
         accelerator.wait_for_everyone()
         self.tracker = Tracker(config, self._state.step, writes=accelerator.is_main_process)
@@ -239,12 +239,12 @@ class TrainingLoop:
 
     def _take_folder(self, photos: Sequence[Path]) -> None:
         # Kept for as long as the run lives: another launch would write the same files.
-        self._lock = lock_run(self.run_dir)
+        self._lock, self._photos = lock_run(self.run_dir), listed(photos)
         # Another launch may have begun the run while this one opened its photos and waited.
         if find_checkpoints(self.run_dir):
             self._check_settings()
             if not self._allow_changes:
-                check_photos(self.run_dir, photos)
+                check_photos(self.run_dir, self._photos)
 
     def _optimize(
         self, loader: Iterable[dict[str, Tensor]], loss_of: Callable[[dict[str, Tensor]], Tensor]

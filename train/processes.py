@@ -1,23 +1,20 @@
 """What the processes of a run do alike: an error of one ends all of them, and is told once.
 
 A launcher ends all processes when the first one has ended. So who has most to tell speaks and ends first: the main
-process of its own error at once, another of its own after some seconds, and at last who knows only that another has
-ended.
+process of its own error at once, another of its own later, and at last who knows only that another has ended.
 """
 
-import os
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
+from samplers.launch import Launch
+
 __all__ = ["ToldElsewhere", "ends", "lost_peer", "on_main_process", "on_every_process"]
 
 Result = TypeVar("Result")
-
-_SECONDS = 3  # that a launcher takes at most to end the others, and they to say what they have to
 
 
 class ToldElsewhere(RuntimeError):
@@ -69,13 +66,12 @@ def ends(error: Exception) -> str:
     Returns:
         What it has to say, nothing if another process says it.
     """
-    several, main = int(os.environ.get("WORLD_SIZE", "1")) > 1, os.environ.get("RANK", "0") == "0"
-    lost = isinstance(error, ToldElsewhere) or (isinstance(error, RuntimeError) and lost_peer(error))
-    if several and (lost or not main):
-        time.sleep((2 if lost else 1) * _SECONDS)
+    launch = Launch.of()
+    launch.let_the_first_speak()
     if isinstance(error, ToldElsewhere):
         return ""
-    if lost:
+    if isinstance(error, RuntimeError) and lost_peer(error):
+        launch.let_the_others_speak()
         return "another process of this run has ended, and this one with it"
     return _of_worker(str(error))
 

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from photos.files import make_folder, replacing
 from samplers.config import ConfigError
 
-__all__ = ["PHOTO_LIST", "check_photos", "lock_run", "write_photos"]
+__all__ = ["PHOTO_LIST", "check_photos", "listed", "lock_run", "write_photos"]
 
 PHOTO_LIST = "photos.txt"
 """Name of the list in a run's folder: size in bytes, digest and path of every training photo, in their order."""
@@ -39,12 +39,17 @@ def lock_run(run_dir: Path) -> FileLock:
     return lock
 
 
-def check_photos(run_dir: Path, photos: Sequence[Path]) -> None:
+def listed(photos: Sequence[Path]) -> list[str]:
+    """The lines of `PHOTO_LIST` for photos in their order; reads the ends of each."""
+    return list(map(_line, photos))
+
+
+def check_photos(run_dir: Path, now: Sequence[str]) -> None:
     """Compares the photos of a run with those that it is to go on with.
 
     Args:
         run_dir: Its folder. Without a list in it, as older runs are, nothing is compared.
-        photos: Training photos in their order.
+        now: The latter, as of `listed`.
 
     Raises:
         ConfigError: If they are others: a sample would be another than it was.
@@ -56,7 +61,6 @@ def check_photos(run_dir: Path, photos: Sequence[Path]) -> None:
         return
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{run_dir / PHOTO_LIST}: expected the photos of the run, got {error}") from None
-    now = list(map(_line, photos))
     if now != before:
         first = next(new or old for old, new in zip_longest(before, now) if old != new).split("\t")[-1]
         raise ConfigError(
@@ -65,10 +69,10 @@ def check_photos(run_dir: Path, photos: Sequence[Path]) -> None:
         )
 
 
-def write_photos(run_dir: Path, photos: Sequence[Path]) -> None:
-    """Notes the training photos of a run."""
+def write_photos(run_dir: Path, now: Sequence[str]) -> None:
+    """Notes the training photos of a run, as of `listed`."""
     with replacing(run_dir / PHOTO_LIST) as temporary:
-        temporary.write_text("".join(f"{_line(photo)}\n" for photo in photos), encoding="utf-8")
+        temporary.write_text("".join(f"{line}\n" for line in now), encoding="utf-8")
 
 
 def _line(photo: Path) -> str:

@@ -1,12 +1,12 @@
-"""Threads follow the CPU time that control groups grant."""
+"""Threads follow the CPU time that control groups grant, and tiles the memory."""
 
 import math
 import os
 
 import pytest
 
-from samplers import cpu_quota as module
-from samplers.cpu_quota import cpu_quota, heed_cpu_quota
+from samplers import control_groups as module
+from samplers.control_groups import cpu_quota, heed_cpu_quota, memory_left
 
 
 def _group(folder, **files):
@@ -52,9 +52,21 @@ def test_the_smallest_quota_of_all_groups_above_holds(tmp_path):
     assert cpu_quota(tmp_path / "groups", _own(tmp_path, "0::/docker/0123")) == 2
 
 
+def test_memory_is_what_the_smallest_limit_leaves_and_caches_that_are_given_up(tmp_path):
+    stat = {"memory__stat": "anon 7\ninactive_file 300\nactive_file 9"}
+    _group(tmp_path / "groups" / "pod", memory__max="5000", memory__current="1000", **stat)
+    _group(tmp_path / "groups" / "pod" / "one", memory__max="max", memory__current="900", **stat)
+    own = _own(tmp_path, "0::/pod/one")
+    assert memory_left(tmp_path / "groups", own) == 4300
+    _group(tmp_path / "groups" / "pod" / "one", memory__max="1000")
+    assert memory_left(tmp_path / "groups", own) == 400
+    _group(tmp_path / "groups", memory__max="700", memory__current="600")
+    assert memory_left(tmp_path / "groups", own) == 100
+
+
 def test_nothing_limits_where_there_are_no_groups(tmp_path):
-    assert cpu_quota(tmp_path, tmp_path / "none") == math.inf
-    assert cpu_quota(tmp_path, _own(tmp_path, "0::/a", "1:cpu:/b")) == math.inf
+    for own in (tmp_path / "none", _own(tmp_path, "0::/a", "1:cpu:/b")):
+        assert cpu_quota(tmp_path, own) == math.inf and memory_left(tmp_path, own) is None
 
 
 @pytest.mark.parametrize(("quota", "given", "expected"), [

@@ -16,10 +16,13 @@ FAILING = """
 import errno, os, sys
 sys.path.insert(0, sys.argv[1])
 from accelerate import Accelerator
+from samplers import launch
 from train import score
 from train.tracking import Tracker
 from training_runs import settings
 
+# Without a launcher nobody ends them while they wait.
+launch._SPEAKING_SECONDS = 3
 photos, folder, who, where = sys.argv[2:]
 save_state = Accelerator.save_state
 

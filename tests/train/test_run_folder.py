@@ -12,7 +12,7 @@ from training_runs import assert_same_run, log_lines, settings
 
 from samplers.config import ConfigError
 from train import loop, run_folder, score
-from train.run_folder import PHOTO_LIST, check_photos, lock_run, write_photos
+from train.run_folder import PHOTO_LIST, check_photos, listed, lock_run, write_photos
 from train.tracking import Tracker
 
 HOLDS = """
@@ -135,30 +135,30 @@ def test_what_another_launch_began_meanwhile_is_compared_too(run, own_photos, tm
 def test_a_large_photo_is_known_by_its_ends(tmp_path):
     file = tmp_path / "large"
     file.write_bytes(bytes(100_000))
-    write_photos(tmp_path, [file])
+    write_photos(tmp_path, listed([file]))
     for place in (0, 99_999):
         content = bytearray(100_000)
         content[place] = 1
         file.write_bytes(content)
         with pytest.raises(ConfigError, match="1 before, 1 now"):
-            check_photos(tmp_path, [file])
+            check_photos(tmp_path, listed([file]))
     file.write_bytes(bytes(100_000))
-    check_photos(tmp_path, [file])
+    check_photos(tmp_path, listed([file]))
 
 
 def test_photos_are_compared_by_place_and_content(tmp_path):
     files = [tmp_path / name for name in "abc"]
     for file in files:
         file.write_bytes(file.name.encode())
-    check_photos(tmp_path, files)
-    write_photos(tmp_path, files)
-    check_photos(tmp_path, files)
+    check_photos(tmp_path, listed(files))
+    write_photos(tmp_path, listed(files))
+    check_photos(tmp_path, listed(files))
     for others, first in ((files[1:], "b"), (files[:2], "c"), (files[::-1], "c")):
         with pytest.raises(ConfigError, match=rf"3 before, {len(others)} now, .* is {tmp_path / first};"):
-            check_photos(tmp_path, others)
+            check_photos(tmp_path, listed(others))
     files[1].write_bytes(b"longer")
     with pytest.raises(ConfigError, match=rf"3 before, 3 now, .* is {files[1]};"):
-        check_photos(tmp_path, files)
+        check_photos(tmp_path, listed(files))
     (tmp_path / PHOTO_LIST).write_bytes(b"\xff\n")
     with pytest.raises(ValueError, match="expected the photos of the run"):
-        check_photos(tmp_path, files)
+        check_photos(tmp_path, listed(files))
