@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from photos.files import replacing
 
-__all__ = ["ConfigError", "load_config", "write_config"]
+__all__ = ["ConfigError", "file_and_overrides", "load_config", "write_config"]
 
 Schema = TypeVar("Schema")
 

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import MISSING, OmegaConf
 
 from evaluation.settings import BenchmarkConfig
-from samplers.config import ConfigError, load_config, write_config
+from samplers.config import ConfigError, file_and_overrides, load_config, write_config
 from samplers.settings import SamplerSettings
 from train.conditioning_config import ConditioningConfig
 from train.config import ScoreConfig
@@ -154,3 +154,11 @@ def test_a_table_for_a_list_is_refused(tmp_path):
     for given in ((None, ["trust={a: b}"]), (file, [])):
         with pytest.raises(ConfigError):
             load_config(SamplerSettings, *given)
+
+
+def test_a_file_of_settings_may_stand_anywhere_among_assignments():
+    for words in (["a.yaml", "b=1", "c=2"], ["b=1", "a.yaml", "c=2"], ["b=1", "c=2", "a.yaml"]):
+        assert file_and_overrides(words) == ("a.yaml", ["b=1", "c=2"])
+    assert file_and_overrides([None, "b=1"]) == (None, ["b=1"]) and file_and_overrides([None]) == (None, [])
+    with pytest.raises(ConfigError, match="expected one file of settings, .* got a.yaml and d.yaml"):
+        file_and_overrides(["a.yaml", "b=1", "d.yaml"])

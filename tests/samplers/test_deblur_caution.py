@@ -68,6 +68,19 @@ def test_what_looks_like_motion_is_written_down(moved, out, tmp_path, capfd):
     assert told == [True, False]
 
 
+def test_figures_of_a_stack_are_those_of_its_pages(moved, out, tmp_path):
+    with Image.open(moved) as image:
+        flat = Image.new("RGB", image.size, (90, 120, 150))
+        image.save(tmp_path / "stack.tif", save_all=True, append_images=[flat])
+    options = ["-o", str(out), "--device", "cpu", "--method", "tv-bank", "--no-report"]
+    assert main([str(tmp_path / "stack.tif"), str(moved), *options]) == 0
+    rows = json.loads((out / "summary.json").read_text())["photos"]
+    stack, page = (rows[number]["facts"] for number in (0, 1))
+    assert stack["pages"] == 2 and stack["looks_like_motion"] is page["looks_like_motion"] is True
+    assert stack["largest_radius"] == page["largest_radius"] > 1
+    assert stack["mean_radius"] == pytest.approx(page["mean_radius"] / 2)
+
+
 def test_the_radii_of_other_colours_stand_in_the_report(moved, out, monkeypatch):
     call = TVMethod.__call__
 

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-import tarfile
 
 import pytest
-from training_runs import PROJECT, checkpoint, settings
+from torch.utils.data import DataLoader, Dataset
+from training_runs import PROJECT, checkpoint
 
-from train import score
+from photos import PhotoError
+from train.processes import ends
 
 # Arguments: folder of tests, photos, folder of the run, who fails and where.
 FAILING = """
@@ -110,14 +111,18 @@ def test_an_error_of_all_is_told_by_the_main_one(script, tmp_path):
     assert len(said) == 1 and str(tmp_path / "none") in said[0]
 
 
-def test_errors_of_data_workers_are_told_in_their_own_words(photos, tmp_path, capsys):
-    broken = tmp_path / "photos.tar"
-    with tarfile.open(broken, "w") as tar:
-        for file in sorted(photos.iterdir()):
-            tar.add(file, file.name)
-    broken.write_bytes(broken.read_bytes()[:-20_000])
-    for workers in (0, 2):
-        options = ["data.lanes=2", f"data.workers={workers}", "data.holdout=1"]
-        assert score.main(settings(broken, tmp_path / f"run{workers}", *options)) == 1
-    first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("train/score.py"))
-    assert first == second and first.startswith(f"train/score.py: {broken}: expected a tar file of photos, got an ")
+class _Broken(Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise PhotoError("a.png: expected a photo, got: something else")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_errors_of_data_workers_are_told_in_their_own_words(workers):
+    with pytest.raises(PhotoError) as caught:
+        next(iter(DataLoader(_Broken(), num_workers=workers)))
+    # PyTorch gives the whole traceback for a message.
+    assert ("Traceback" in str(caught.value)) is (workers > 0)
+    assert ends(caught.value) == "a.png: expected a photo, got: something else"
