@@ -69,7 +69,7 @@ def in_windows(
         inputs: Features, (B, C_i, H_i, W_i), and how many times the resolution of the result they have: 2, 1 or 1/2.
         side: Of the kept part of a window in pixels of the result, a multiple of the grid; None for all at once.
         halo: Reach of the layers in pixels of the result, even.
-        wanted: Where a result is wanted, bool, shape (H, W), somewhere at least; elsewhere it is undefined. None for
+        wanted: Where a result is wanted, bool, shape (H, W), somewhere at least; other windows stay zero. None for
             everywhere.
         grid: Windows begin at multiples of it in pixels of the result, but for the halo.
 
@@ -86,7 +86,7 @@ def in_windows(
         if result.shape[-2:] == (height, width):
             return result
         if whole is None:
-            whole = _empty(result, height, width)
+            whole = _zeros(result, height, width)
         part.put(result, whole)
     return whole
 
@@ -120,9 +120,9 @@ def _scaled(window: Window, scale: float) -> Window:
     return tuple(slice(int(span.start * scale), int(span.stop * scale)) for span in window)
 
 
-def _empty(like: Tensor, height: int, width: int) -> Tensor:
+def _zeros(like: Tensor, height: int, width: int) -> Tensor:
     """Features of another size in the layout that the next layers take fastest."""
     last = like.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
     shape = *like.shape[:2], height, width
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout).zero_()

@@ -113,6 +113,18 @@ def test_channels_stay_last():
         assert torch.equal(result, torch.relu(x))
 
 
+def test_windows_that_nothing_is_wanted_of_stay_zero():
+    x, wanted = torch.rand(1, 2, 24, 40) + 1, torch.zeros(24, 40, dtype=torch.bool)
+    wanted[9, 20] = True
+    # What earlier features leave in memory must not pass for a result.
+    spent = [in_windows(torch.clone, (x, 1), side=8, halo=0) for _ in range(4)]
+    del spent
+    result = in_windows(torch.clone, (x, 1), side=8, halo=0, wanted=wanted)
+    expected = torch.zeros_like(x)
+    expected[..., 8:16, 16:24] = x[..., 8:16, 16:24]
+    assert torch.equal(result, expected)
+
+
 @pytest.mark.parametrize("reach", [0, 1, 4, 5])
 def test_levels_before_give_what_levels_after_reach_for(reach):
     asked = torch.zeros(77, 60, dtype=torch.bool)
