@@ -71,8 +71,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     folder = Path(config.simulation.folder or loop.run_dir / "captures")
     with accelerator.main_process_first():
         opened = open_captures(
-            config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print, dry_run=dry_run
-        )
+            config.data, config.simulation, run.seed, optim.batch, folder, report=accelerator.print,
+            left_out=loop.left_out, dry_run=dry_run,
+        )  # fmt: skip
     training, held_out = (SimulatedPairs(captures) for captures in opened)
     parts = PairedParts(
         training, config.data, config.crops, steps=optim.steps, batch=optim.batch, prior_shape=prior.prior_shape,

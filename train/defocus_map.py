@@ -67,12 +67,14 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     with accelerator.main_process_first():
         captures, held_out = open_captures(
             config.data, config.simulation, run.seed, config.optim.batch, folder, report=accelerator.print,
-            with_sharp=config.objective.reblur > 0, dry_run=dry_run,
+            left_out=loop.left_out, with_sharp=config.objective.reblur > 0, dry_run=dry_run,
         )  # fmt: skip
     samples = captures
     if config.objective.consistency > 0:
         real = None if config.objective.captures is None else find_photos(config.objective.captures)
-        samples = BlurredOnceMore(captures, None if real is None else PhotosInMemory(real, config.data.cache_gib))
+        samples = BlurredOnceMore(
+            captures, None if real is None else PhotosInMemory(real, config.data.cache_gib, loop.left_out)
+        )
     torch.manual_seed(run.seed)
     network = DefocusMapNetwork(**asdict(config.network), largest_radius=config.simulation.largest_radius)
     network = network.to(memory_format=torch.channels_last)

@@ -66,7 +66,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         checked_folder(config.pipeline)
     perceptual = perceptual_distance(config.lpips_weight, config.lpips)
     with accelerator.main_process_first():
-        training, held_out, photos = open_pairs(config, loop.run_dir, accelerator.print, dry_run)
+        training, held_out, photos = open_pairs(config, loop.run_dir, accelerator.print, loop.left_out, dry_run)
     torch.manual_seed(run.seed)
     network = SwinDiff(**asdict(config.network), stage=config.stage).to(memory_format=torch.channels_last)
     parts = PairedParts(

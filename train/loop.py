@@ -22,9 +22,10 @@ from samplers.config import ConfigError, write_config
 from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
 from train.changes import changed_settings
 from train.config import OptimConfig, TrainingConfig
+from train.left_out import LeftOut
 from train.optimizer import optimizer_for
 from train.processes import on_main_process
-from train.run_folder import check_photos, listed, lock_run, write_photos
+from train.run_folder import LEFT_OUT_LIST, check_photos, listed, lock_run, write_photos
 from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
@@ -67,6 +68,7 @@ class TrainingLoop:
         run_dir: Folder of the run.
         micro_batch: Samples of one forward-backward pass of one process.
         resumes: Whether there is a run to go on with.
+        left_out: Photos that this launch cannot use.
         network: The bare network, in full precision, for averages and panels; set by `start`.
         tracker: Log; set by `start`.
 
@@ -79,7 +81,7 @@ class TrainingLoop:
         # A run that goes on elsewhere is told if that would be in another precision.
         config = replace(config, run=replace(config.run, precision=run_precision(config)))
         optim, self.config, self.run_dir = config.optim, config, Path(config.run.dir)
-        self._allow_changes = allow_changes
+        self.left_out, self._allow_changes = LeftOut(self.run_dir / LEFT_OUT_LIST), allow_changes
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.run.precision == "bf16" else "no",
             gradient_accumulation_steps=optim.accumulate,
@@ -245,6 +247,7 @@ class TrainingLoop:
             self._check_settings()
             if not self._allow_changes:
                 check_photos(self.run_dir, self._photos)
+        self.left_out.forget()
 
     def _optimize(
         self, loader: Iterable[dict[str, Tensor]], loss_of: Callable[[dict[str, Tensor]], Tensor]

@@ -8,7 +8,6 @@ memory streams from the disk, and processes share what is in memory.
 """
 
 import json
-import logging
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,12 +21,12 @@ from filelock import FileLock
 from photos import PhotoError
 from photos.files import decode, file_bytes, replacing
 from train.duplicates import fingerprint
+from train.left_out import LeftOut
 
 __all__ = ["CachedPhotos", "PhotosInMemory", "decode_rgb", "fill_cache", "read_rgb"]
 
 _VERSION = 1
 _SHARD_BYTES = 2**30
-_log = logging.getLogger(__name__)
 
 
 def read_rgb(file: Path) -> np.ndarray:
@@ -50,10 +49,12 @@ class PhotosInMemory:
     Args:
         files: Photos.
         gib: Memory for decoded photos.
+        left_out: Takes note of photos that cannot be decoded.
     """
 
-    def __init__(self, files: list[Path], gib: float) -> None:
+    def __init__(self, files: list[Path], gib: float, left_out: LeftOut | None = None) -> None:
         self.files = files
+        self._left_out = left_out or LeftOut()
         self._kept: dict[int, np.ndarray] = {}
         self._budget = gib * 2**30
         self._broken: dict[int, str] = {}
@@ -71,7 +72,7 @@ class PhotosInMemory:
             photo = read_rgb(self.files[index])
         except PhotoError as error:
             self._broken[index] = str(error)
-            _log.warning("left out, %d so far: %s", len(self._broken), error)
+            self._left_out.add(str(error))
             raise
         if photo.nbytes <= self._budget:
             self._budget -= photo.nbytes

@@ -59,7 +59,13 @@ def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[li
         fill_cache(sizes, Path(config.cache), config.workers, report)
     chosen = _without_copies(list(sizes), config, report) if config.exclude else list(sizes)
     training, held_out = split_holdout(chosen, config.holdout)
-    return training, _whole(held_out, config.root, report)
+    if whole := _whole(held_out, report):
+        return training, whole
+    # None of them: the first training photo that can be decoded, for training ones are not read in advance.
+    stand_in = next((file for file in training if _whole([file], lambda line: None)), None)
+    if stand_in is None or len(training) == 1:
+        raise ValueError(f"{config.root}: expected photos to train on and to hold out, got {len(chosen)} damaged ones")
+    return [file for file in training if file != stand_in], [stand_in]
 
 
 def split_holdout(files: list[Path], count: int) -> tuple[list[Path], list[Path]]:
@@ -107,19 +113,17 @@ def _size(file: Path) -> tuple[int, int]:
         return read(file).pixels.shape[:2]
 
 
-def _whole(held_out: list[Path], root: str, report: Callable[[str], None]) -> list[Path]:
+def _whole(held_out: list[Path], report: Callable[[str], None]) -> list[Path]:
     """The held-out photos that can be decoded; what others lack is said of each."""
-    whole, damaged = [], 0
-    for file in held_out:
+    whole = []
+    for number, file in enumerate(held_out):
         try:
             read_rgb(file)
         except PhotoError as error:
-            damaged += 1
+            damaged = number + 1 - len(whole)
             report(f"left out, {damaged} so far of {len(held_out)} held-out photos: {error}")
         else:
             whole.append(file)
-    if not whole:
-        raise ValueError(f"{root}: expected held-out photos that can be decoded, got none of {len(held_out)}")
     return whole
 
 

@@ -12,7 +12,6 @@ number of processes and workers; and a run resumes exactly, by reading over at m
 middle of a run changes what follows.
 """
 
-import logging
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -26,6 +25,7 @@ from photos import PHOTO_SUFFIXES, PhotoError
 from photos.files import replacing
 from train.data_config import DataConfig
 from train.duplicates import copies_among, fingerprint
+from train.left_out import LeftOut
 from train.patch_quality import accepted
 from train.patches import cut_patch, draw_patch, training_sample
 from train.photo_cache import decode_rgb
@@ -35,7 +35,6 @@ __all__ = ["PatchStream", "StreamLoader", "is_stream"]
 
 _TRIES = 8
 _UNUSABLE = 1000  # members in a row, after which a tar file is given up
-_log = logging.getLogger(__name__)
 
 
 def is_stream(root: str) -> bool:
@@ -53,6 +52,7 @@ class PatchStream:
         seed: Seed of everything random.
         batch: Samples of one optimizer step, over all processes.
         held_out_dir: Folder for the held-out photos.
+        left_out: Takes note of photos that cannot be used.
 
     Raises:
         ValueError: If the library is not installed, or the settings do not fit a stream.
@@ -61,7 +61,9 @@ class PatchStream:
         files: Tar files that are on a disk.
     """
 
-    def __init__(self, config: DataConfig, seed: int, batch: int, held_out_dir: Path) -> None:
+    def __init__(
+        self, config: DataConfig, seed: int, batch: int, held_out_dir: Path, left_out: LeftOut | None = None
+    ) -> None:
         try:
             from webdataset.shardlists import expand_urls
         except ImportError as error:
@@ -75,7 +77,7 @@ class PatchStream:
         self.shards = sorted(expand_urls(config.root))
         self.files = [Path(shard) for shard in self.shards if Path(shard).is_file()]
         self.excluded = excluded_prints(config.exclude)[0]
-        self._unused = 0
+        self._left_out = left_out or LeftOut()
 
     @property
     def description(self) -> str:
@@ -146,9 +148,9 @@ class PatchStream:
         if photo is None:
             return None
         if min(photo.shape[:2]) < self.config.patch:
-            return self._left_out(f"{name}: {photo.shape[1]} x {photo.shape[0]}, smaller than a patch")
+            return self._left_out.add(f"{name}: {photo.shape[1]} x {photo.shape[0]}, smaller than a patch")
         if copies_among([fingerprint(photo)], self.excluded) != [None]:
-            return self._left_out(f"{name}: a copy of a photo of data.exclude")
+            return self._left_out.add(f"{name}: a copy of a photo of data.exclude")
         rng = np.random.default_rng(zlib.crc32(data))
         thresholds = self.config.min_contrast, self.config.max_smoothness
         shown = any(accepted(cut_patch(photo, self.config, rng), *thresholds) for _ in range(_TRIES))
@@ -158,13 +160,7 @@ class PatchStream:
         try:
             return decode_rgb(Path(name), data)
         except PhotoError as error:
-            return self._left_out(str(error))
-
-    def _left_out(self, reason: str) -> None:
-        """Says so the first, the tenth, the hundredth time: nobody knows how many there are in a stream."""
-        self._unused += 1
-        if self._unused == 10 ** (len(str(self._unused)) - 1):
-            _log.warning("left out, %d so far: %s", self._unused, reason)
+            return self._left_out.add(str(error))
 
 
 class StreamLoader:

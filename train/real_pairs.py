@@ -14,6 +14,7 @@ from evaluation.paired_sets import PairedSet, PairFiles, find_sets
 from evaluation.paired_sets.folder import FOLDER_SETS
 from evaluation.paired_sets.pairing import pictures
 from train.latent_prior_config import LatentPriorConfig
+from train.left_out import LeftOut
 from train.photo_cache import PhotosInMemory, read_rgb
 from train.photo_choice import split_holdout
 from train.simulated_captures import open_captures
@@ -23,14 +24,16 @@ __all__ = ["MixedPairs", "RealPairs", "find_pairs", "open_pairs", "split_pairs"]
 
 
 def open_pairs(
-    config: LatentPriorConfig, run_dir: Path, report: Callable[[str], None], dry_run: bool = False
-) -> tuple:
+    config: LatentPriorConfig, run_dir: Path, report: Callable[[str], None], left_out: LeftOut | None = None,
+    dry_run: bool = False,
+) -> tuple:  # fmt: skip
     """Opens what a latent prior is trained on.
 
     Args:
         config: Settings of the run.
         run_dir: Its folder, where captures are simulated if the settings name none.
-        report: Told what there is, and what is left out.
+        report: Told what there is, and what is left out from the start.
+        left_out: Takes note of photos that cannot be used once they are drawn.
         dry_run: Whether nothing is written.
 
     Returns:
@@ -42,16 +45,18 @@ def open_pairs(
     data, side = config.data, config.simulation.side
     files = [] if config.pairs is None else find_pairs(config.pairs, side)
     if not config.simulates:
-        training, held_out = (RealPairs(part, side, data.cache_gib) for part in split_pairs(files, data.holdout))
+        training, held_out = (
+            RealPairs(part, side, data.cache_gib, left_out) for part in split_pairs(files, data.holdout)
+        )
         words = f"{len(training)} training and {len(held_out)} held-out pairs"
         report(words)
         return training, held_out, words
     folder = Path(config.simulation.folder or run_dir / "captures")
     seed, batch = config.run.seed, config.optim.batch
-    opened = open_captures(data, config.simulation, seed, batch, folder, report, dry_run=dry_run)
+    opened = open_captures(data, config.simulation, seed, batch, folder, report, left_out, dry_run=dry_run)
     training, held_out = (SimulatedPairs(captures) for captures in opened)
     if files:
-        training = MixedPairs(training, RealPairs(files, side, data.cache_gib), config.pairs_share)
+        training = MixedPairs(training, RealPairs(files, side, data.cache_gib, left_out), config.pairs_share)
         report(f"{len(files)} real pairs")
     return training, held_out, f"{len(opened[0].photos)} training and {len(opened[1].photos)} held-out photos"
 
@@ -93,12 +98,13 @@ class RealPairs:
         files: As of `find_pairs`, with the same side.
         side: Side in pixels of the parts that are drawn.
         gib: Memory for decoded photos, in all.
+        left_out: Takes note of photos that cannot be decoded.
     """
 
-    def __init__(self, files: list[PairFiles], side: int, gib: float) -> None:
+    def __init__(self, files: list[PairFiles], side: int, gib: float, left_out: LeftOut | None = None) -> None:
         self.side = side
-        self._sharp = PhotosInMemory([pair.reference for pair in files], gib / 2)
-        self._captures = PhotosInMemory([pair.capture for pair in files], gib / 2)
+        self._sharp = PhotosInMemory([pair.reference for pair in files], gib / 2, left_out)
+        self._captures = PhotosInMemory([pair.capture for pair in files], gib / 2, left_out)
 
     def __len__(self) -> int:
         return len(self._captures)

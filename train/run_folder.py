@@ -11,10 +11,13 @@ from filelock import FileLock, Timeout
 from photos.files import make_folder, replacing
 from samplers.config import ConfigError
 
-__all__ = ["PHOTO_LIST", "check_photos", "listed", "lock_run", "write_photos"]
+__all__ = ["LEFT_OUT_LIST", "PHOTO_LIST", "check_photos", "listed", "lock_run", "write_photos"]
 
 PHOTO_LIST = "photos.txt"
 """Name of the list in a run's folder: size in bytes, digest and path of every training photo, in their order."""
+
+LEFT_OUT_LIST = "left_out.txt"
+"""Name of the list of photos that a run's last launch could not use, with the reasons."""
 
 _ENDS = 2**14  # bytes at the beginning and at the end of a photo: of millions nobody reads all
 _SECONDS = 15  # that the workers of a run that was killed may outlive it

@@ -62,8 +62,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         # Found out before the training rather than after.
         checked_folder(config.pipeline)
     patches = open_patches(
-        config.data, run.seed, config.optim.batch, held_out_dir=loop.run_dir / "held_out", report=accelerator.print
-    )
+        config.data, run.seed, config.optim.batch, held_out_dir=loop.run_dir / "held_out", report=accelerator.print,
+        left_out=loop.left_out,
+    )  # fmt: skip
     torch.manual_seed(run.seed)
     network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
     network = network.to(memory_format=torch.channels_last)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.data_config import DataConfig
+from train.left_out import LeftOut
 from train.patches import draw_patch, training_sample
 from train.photo_cache import CachedPhotos, PhotosInMemory, read_rgb
 from train.photo_choice import choose_photos, split_holdout
@@ -31,15 +32,17 @@ class SharpPatches(Dataset):
         seed: Seed of everything random.
         batch: Samples of one optimizer step, over all processes.
         held_out: Photos kept from training.
+        left_out: Takes note of photos that cannot be used.
     """
 
     def __init__(
-        self, files: list[Path], config: DataConfig, seed: int, batch: int, held_out: list[Path] | None = None
-    ) -> None:
+        self, files: list[Path], config: DataConfig, seed: int, batch: int, held_out: list[Path] | None = None,
+        left_out: LeftOut | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.seed, self.batch = config, seed, batch
         self.held_out = held_out or []
         if config.cache is None:
-            self._photos = PhotosInMemory(files, config.cache_gib)
+            self._photos = PhotosInMemory(files, config.cache_gib, left_out)
         else:
             self._photos = CachedPhotos(files, Path(config.cache))
 
@@ -81,8 +84,9 @@ class StepSampler(Sampler):
 
 
 def open_patches(
-    config: DataConfig, seed: int, batch: int, *, held_out_dir: Path, report: Callable[[str], None]
-) -> SharpPatches | PatchStream:
+    config: DataConfig, seed: int, batch: int, *, held_out_dir: Path, report: Callable[[str], None],
+    left_out: LeftOut | None = None,
+) -> SharpPatches | PatchStream:  # fmt: skip
     """Opens the training data: a folder of photos, or a stream of tar files.
 
     Args:
@@ -90,15 +94,16 @@ def open_patches(
         seed: Seed of everything random.
         batch: Samples of one optimizer step, over all processes.
         held_out_dir: Folder for the held-out photos of a stream; those of a folder stay where they are.
-        report: Told once what is left out and what is cached.
+        report: Told once what is left out from the start and what is cached.
+        left_out: Takes note of photos that cannot be used once they are drawn.
 
     Raises:
         ValueError: If there are no photos to train on.
     """
     if is_stream(config.root):
-        return PatchStream(config, seed, batch, held_out_dir)
+        return PatchStream(config, seed, batch, held_out_dir, left_out)
     training, held_out = choose_photos(config, report)
-    return SharpPatches(training, config, seed, batch, held_out)
+    return SharpPatches(training, config, seed, batch, held_out, left_out)
 
 
 def patch_loader(

@@ -26,6 +26,7 @@ from optics.simulation import SIMULATOR, Simulator
 from photos.files import make_folder, replacing
 from train.changes import changeable
 from train.data_config import DataConfig
+from train.left_out import LeftOut
 from train.patch_quality import contrast_and_smoothness
 from train.patches import draw_patch
 from train.photo_cache import CachedPhotos, PhotosInMemory
@@ -209,7 +210,7 @@ class SimulatedCaptures(Dataset):
 
 def open_captures(
     data: DataConfig, simulation: SimulationConfig, seed: int, batch: int, folder: Path, report: Callable[[str], None],
-    with_sharp: bool = False, dry_run: bool = False,
+    left_out: LeftOut | None = None, with_sharp: bool = False, dry_run: bool = False,
 ) -> tuple[SimulatedCaptures, SimulatedCaptures]:
     """Opens the training captures and those of held-out photos.
 
@@ -219,7 +220,8 @@ def open_captures(
         seed: Seed of everything random.
         batch: Samples of one optimizer step, over all processes.
         folder: Where captures are kept; made if it is missing.
-        report: Told once what photos are left out and what is cached.
+        report: Told once what photos are left out from the start and what is cached.
+        left_out: Takes note of photos that cannot be used once they are drawn.
         with_sharp: Whether items hold the sharp photos.
         dry_run: Whether the folder is left as it is, and not made.
 
@@ -232,7 +234,9 @@ def open_captures(
     opened = []
     for files, name in ((training, "training"), (held_out, "held_out")):
         in_memory = data.cache is None
-        photos = PhotosInMemory(files, data.cache_gib) if in_memory else CachedPhotos(files, Path(data.cache))
+        photos = (
+            PhotosInMemory(files, data.cache_gib, left_out) if in_memory else CachedPhotos(files, Path(data.cache))
+        )
         place = folder / name
         if not dry_run:
             make_folder(place)

@@ -58,8 +58,16 @@ def test_damaged_photos_are_not_held_out_but_named_and_counted(folder):
     _, whole, reports = _choose(folder)
     assert whole == held_out[1:] and len(reports) == 1
     assert reports[0].startswith(f"left out, 1 so far of 2 held-out photos: {held_out[0]}: ")
-    held_out[1].write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="expected held-out photos that can be decoded, got none of 2"):
+
+
+def test_without_a_whole_photo_to_hold_out_another_stands_in(folder):
+    training, held_out, _ = _choose(folder)
+    for file in [*held_out, training[0]]:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert _choose(folder)[:2] == (training[:1] + training[2:], training[1:2])
+    for file in training:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ValueError, match="expected photos to train on and to hold out, got 8 damaged ones"):
         _choose(folder)
 
 
