@@ -44,7 +44,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from pathlib import Path
 
     import torch
-    from omegaconf import OmegaConf
 
     from diffusion import EDMWeighting
     from diffusion.latent_prior import LatentFiLM
@@ -80,12 +79,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         dropout=0.0, seed=run.seed,
     )  # fmt: skip
     if dry_run:
-        accelerator.print(
-            f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
-            f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(opened[0].photos)} training and "
-            f"{len(opened[1].photos)} held-out photos; {loop.batch_in_words}"
-        )
-        return
+        words = f"{len(opened[0].photos)} training and {len(opened[1].photos)} held-out photos"
+        return loop.preview(network, training.files, words)
     if run.gradient_checkpointing:
         score.enable_gradient_checkpointing()
     if run.compile:

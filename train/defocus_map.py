@@ -43,7 +43,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from pathlib import Path
 
     import torch
-    from omegaconf import OmegaConf
 
     from optics.defocus_map.network import DefocusMapNetwork
     from photos import find_photos
@@ -82,12 +81,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         start_defocus_map_from(network, config.init)
         accelerator.print(f"starting from {config.init}")
     if dry_run:
-        accelerator.print(
-            f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
-            f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(captures.photos)} training and "
-            f"{len(held_out.photos)} held-out photos; {loop.batch_in_words}"
-        )
-        return
+        words = f"{len(captures.photos)} training and {len(held_out.photos)} held-out photos"
+        return loop.preview(network, captures.photos.files, words)
     if run.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     objective = MapObjective(network, config.objective)

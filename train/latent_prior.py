@@ -46,7 +46,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from functools import partial
 
     import torch
-    from omegaconf import OmegaConf
 
     from diffusion.latent_prior import SwinDiff
     from samplers.weights import checked_folder
@@ -77,11 +76,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         start_latent_prior_from(network, config.init)
         accelerator.print(f"starting from {config.init}")
     if dry_run:
-        accelerator.print(
-            f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
-            f"{sum(p.numel() for p in network.parameters()):,} parameters; {photos}; {loop.batch_in_words}"
-        )
-        return
+        return loop.preview(network, training.files, photos)
     if run.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     weights = config.error_weight, config.spectrum_weight, config.lpips_weight

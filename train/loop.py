@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -99,8 +100,21 @@ class TrainingLoop:
         if self.resumes:
             on_main_process(self.accelerator, self._check_settings)
 
+    def preview(self, network: nn.Module, photos: Sequence[Path], photos_in_words: str) -> None:
+        """Prints settings and sizes of what `start` would begin or go on with, and writes nothing.
+
+        Raises:
+            ConfigError: If the run began with other photos.
+        """
+        if self.resumes and not self._allow_changes:
+            on_main_process(self.accelerator, lambda: check_photos(self.run_dir, listed(photos)))
+        self.accelerator.print(
+            f"{OmegaConf.to_yaml(OmegaConf.structured(self.config))}"
+            f"{sum(p.numel() for p in network.parameters()):,} parameters; {photos_in_words}; {self._batch_in_words}"
+        )
+
     @property
-    def batch_in_words(self) -> str:
+    def _batch_in_words(self) -> str:
         """How the patches of a step are shared out."""
         optim = self.config.optim
         return (
@@ -134,7 +148,7 @@ class TrainingLoop:
         self._averages, self._state = PowerAverages(network.parameters(), config.averages.lengths), RunState()
         accelerator.register_for_checkpointing(self._state, self._averages, *remembered)
         # A launcher that started fewer processes than expected is noticed by nothing else.
-        accelerator.print(f"{self.batch_in_words}, in {config.run.precision}")
+        accelerator.print(f"{self._batch_in_words}, in {config.run.precision}")
         on_main_process(accelerator, lambda: self._take_folder(photos))
         checkpoint = resume(accelerator, self.run_dir)
         if checkpoint is not None:

@@ -42,7 +42,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     from tempfile import TemporaryDirectory
 
     import torch
-    from omegaconf import OmegaConf
 
     from diffusion import DenoisingScoreMatching, EDMWeighting, ScoreNetwork, Uncertainty, weighting_of
     from samplers.weights import checked_folder
@@ -72,11 +71,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         added = start_from(network, config.init)
         accelerator.print(f"starting from {config.init}" + (f", grown by {added} residual blocks" if added else ""))
     if dry_run:
-        accelerator.print(
-            f"{OmegaConf.to_yaml(OmegaConf.structured(config))}"
-            f"{sum(p.numel() for p in network.parameters()):,} parameters; {patches.description}; {loop.batch_in_words}"
-        )
-        return
+        return loop.preview(network, patches.files, patches.description)
     weighting = weighting_of(config.objective, config.noise, config.network.sigma_data)
     learned = Uncertainty() if config.objective.weighting == "uncertainty" else None
     objective = DenoisingScoreMatching(network, weighting, learned)

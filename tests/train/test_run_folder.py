@@ -100,11 +100,12 @@ def test_other_photos_are_named_and_refused(run, own_photos, capsys, change):
         content[-30] ^= 1
         trained_on.write_bytes(content)
     before = _state(run)
-    assert score.main(settings(own_photos, run)) == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith(f"train/score.py: {run} holds a run with other photos: {len(listed)} before, ")
-    assert str(own_photos) in message and "--allow-changes" in message
-    assert _state(run) == before
+    for mode in ([], ["--dry-run"]):
+        assert score.main([*settings(own_photos, run), *mode]) == 2
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message.startswith(f"train/score.py: {run} holds a run with other photos: {len(listed)} before, ")
+        assert str(own_photos) in message and "--allow-changes" in message
+        assert _state(run) == before
     if "size" not in change:
         assert score.main([*settings(own_photos, run, "optim.steps=9"), "--allow-changes"]) == 0
         assert (run / PHOTO_LIST).read_text() != before[run / PHOTO_LIST].decode()
