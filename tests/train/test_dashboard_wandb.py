@@ -13,6 +13,12 @@ from train.dashboard_panels import PANELS, Chart, Pictures
 from train.run_log import read_run
 
 
+@pytest.fixture(autouse=True)
+def no_service():
+    """Gently ends W&B's process that other tests began: what is tested here kills it, which Python's end would note."""
+    wandb.teardown()
+
+
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "run"
