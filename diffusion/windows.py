@@ -69,8 +69,8 @@ def in_windows(
         inputs: Features, (B, C_i, H_i, W_i), and how many times the resolution of the result they have: 2, 1 or 1/2.
         side: Of the kept part of a window in pixels of the result, a multiple of the grid; None for all at once.
         halo: Reach of the layers in pixels of the result, even.
-        wanted: Where a result is wanted, bool, shape (H, W), somewhere at least; other windows stay zero. None for
-            everywhere.
+        wanted: Where a result is wanted, bool, shape (H, W), somewhere at least; elsewhere it is zero but for some
+            pixels around. None for everywhere.
         grid: Windows begin at multiples of it in pixels of the result, but for the halo.
 
     Returns:
