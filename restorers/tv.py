@@ -21,7 +21,7 @@ from torch import Tensor
 from optics.conjugate_gradient import conjugate_gradient
 from optics.operator import DefocusOperator
 
-__all__ = ["TVDeconvolution", "gradient_length", "shrink", "total_variation"]
+__all__ = ["TVDeconvolution", "gradient_length", "shrink"]
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,6 @@ class TVDeconvolution:
             split = shrink(relaxed + dual, 1 / self.penalty)
             dual = dual + relaxed - split
         return x
-
-
-def total_variation(x: Tensor) -> Tensor:
-    """Vectorial isotropic total variation of each picture: (B, C, H, W) -> (B,)."""
-    return gradient_length(_gradient(x)).flatten(1).sum(1)
 
 
 def _gradient(x: Tensor) -> Tensor:

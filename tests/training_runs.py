@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from train import score
-from train.tracking import MACHINE_FIGURES
 
 PROJECT = Path(score.__file__).resolve().parent.parent
 SMOKE = str(PROJECT / "configs" / "score" / "smoke.yaml")
@@ -39,9 +38,10 @@ def rewind(folder, copy, step):
 
 
 def log_lines(folder):
-    """The log of a run without the figures that measure the machine."""
+    """The log of a run without the figures that measure the machine, and differ between two runs of the same bits."""
+    machine = ("patches_per_s", "memory_mib", "gpu_memory_mib")
     lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in MACHINE_FIGURES} for line in lines]
+    return [{key: value for key, value in line.items() if key not in machine} for line in lines]
 
 
 def weights(folder, step):

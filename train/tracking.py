@@ -12,10 +12,7 @@ from photos.files import replacing
 from train.config import TrainingConfig
 from train.wandb_run import WandbRun
 
-__all__ = ["MACHINE_FIGURES", "Tracker", "memory_figures"]
-
-MACHINE_FIGURES = ("patches_per_s", "memory_mib", "gpu_memory_mib")
-"""Figures of the log that measure the machine and so differ between two runs of the same bits."""
+__all__ = ["Tracker", "memory_figures"]
 
 
 class Tracker:
