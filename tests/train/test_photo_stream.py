@@ -19,7 +19,7 @@ from train.sharp_photos import StepSampler, open_patches, patch_loader
 
 class _Exploding:
     def __reduce__(self):
-        return (sys.exit, ("unpickled",))
+        return (exec, ("raise SystemExit('unpickled')",))
 
 
 def _png(code, side=24):
