@@ -54,7 +54,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     from evaluation.scoring import METRICS, Scoring
     from evaluation.sources import protocol, sources
     from samplers.claims import claimed
-    from samplers.weights import weights_folder
+    from samplers.config import ConfigError
 
     processes = None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -63,8 +63,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
         processes = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available())
     rank, world = (processes.process_index, processes.num_processes) if processes else (0, 1)
     out = Path(config.out)
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if config.device == "auto" else config.device)
+    device = _device(config.device)
     if processes and device.type == "cuda":
         device = processes.device
 
@@ -84,19 +83,21 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     for notice in notices if rank == 0 else []:
         print(notice, file=sys.stderr)
 
-    uses_weights = any(name.split("-")[0] in ("score", "denoise", "sdedit", "dps", "diffpir") for name in methods)
     # At the start: the project may change while a long benchmark runs.
     settings = asdict(config)
     free = ("methods", "out", "overwrite", "pictures", "device")
     identity = {
         "settings": {key: value for key, value in settings.items() if key not in free},
-        "provenance": provenance(weights_folder(config.weights) if uses_weights else None, device),
+        "provenance": provenance(_weights(config.weights), device),
         "unmeasured": scoring.reasons,
     }
     columns = {
         name: {column(name, source): source for source in (config.maps if method.takes_map else (None,))}
         for name, method in methods.items()
     }
+    titles = [title for named in columns.values() for title in named]
+    if twice := next((title for title in titles if titles.count(title) > 1), None):
+        raise ConfigError(f"methods: expected folders with different last names, got two whose column is {twice}")
     with claimed(out / f"rows-{rank:03d}.jsonl"):
         folder = RunFolder(out, _fixed(identity), overwrite=config.overwrite, rank=rank)
         if processes:
@@ -181,7 +182,7 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
             operator = None if radii is None else DefocusOperator(radii)
             reblurred = None if operator is None else operator(operator.extend(image))
             row = {
-                "set": source.set_name, "group": source.group, "name": source.name,
+                "set": source.set_name, "group": source.group, "name": source.name, "scene": source.scene,
                 "column": title, "method": name, "map": map_source,
                 "counted": capture.mask is None or float(capture.mask.float().mean()) >= SMALLEST_MASK,
                 "metrics": scoring(image, capture.x, capture, reblurred),
@@ -194,6 +195,35 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
                 "pictures": pictures.write(title, capture, image, reblurred, radii) if pictures else None,
             }  # fmt: skip
             folder.add(row)
+
+
+def _device(name: str):  # noqa: ANN202 - torch.device, imported late
+    """The device of the settings, tried.
+
+    Raises:
+        ConfigError: If this machine does not have it.
+    """
+    import torch
+
+    from samplers.config import ConfigError
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device={name}: expected a device of this machine, got an error: {reason}") from None
+
+
+def _weights(name: str):  # noqa: ANN202 - Path, imported late
+    """Folder of the weights, or None: not all methods need one, and those that do complain of it themselves."""
+    from samplers.weights import WeightsError, weights_folder
+
+    try:
+        return weights_folder(name)
+    except WeightsError:
+        return None
 
 
 def _rounded(picture, bits: int):  # noqa: ANN001, ANN202 - Tensor, imported late

@@ -1,8 +1,8 @@
 """Paired differences between columns of benchmark results.
 
 The difference B minus A of a metric is taken picture by picture, over the pictures that both columns have and
-count. The captures of one photo are not independent: a photo's differences are averaged first, and the bootstrap
-resamples photos.
+count. The captures of one photo or scene are not independent: their differences are averaged first, and the bootstrap
+resamples photos or scenes, which are called photos below.
 """
 
 import math
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from evaluation.cases import columns_of, group_title, key_of
 from evaluation.metrics import bootstrap_interval
+from evaluation.results import scene_of
 
 __all__ = ["compare", "differing_protocols"]
 
@@ -91,16 +92,15 @@ def _difference(pairs: Sequence[tuple[dict, dict]], metric: str, about: dict) ->
     if not pairs:
         return None
     sign = {True: 1, False: -1, None: 0}[about["higher_is_better"]]
-    listed = [
-        {"set": row["set"], "group": row["group"], "name": row["name"], "a": row["metrics"][metric],
-         "b": other["metrics"][metric], "difference": other["metrics"][metric] - row["metrics"][metric]}
-        for row, other in pairs
-    ]  # fmt: skip
-    photos = {(case["set"], case["name"]): [] for case in listed}
-    groups = {group_title(case): [] for case in listed}
-    for case in listed:
-        photos[case["set"], case["name"]].append(case)
-        groups[group_title(case)].append(case)
+    listed, photos, groups = [], {}, {}
+    for row, other in pairs:
+        case = {
+            "set": row["set"], "group": row["group"], "name": row["name"], "a": row["metrics"][metric],
+            "b": other["metrics"][metric], "difference": other["metrics"][metric] - row["metrics"][metric],
+        }  # fmt: skip
+        listed.append(case)
+        photos.setdefault(scene_of(row), []).append(case)
+        groups.setdefault(group_title(case), []).append(case)
     differences = [_mean(cases, "difference") for cases in photos.values()]
     return {
         "pictures": len(listed),

@@ -9,12 +9,20 @@ from evaluation.metrics import bootstrap_interval
 from evaluation.scoring import METRICS
 from photos.files import replacing
 
-__all__ = ["SCHEMA_VERSION", "gain", "read_results", "relative_gain", "summarise", "table", "write_results"]
+__all__ = [
+    "SCHEMA_VERSION", "gain", "read_results", "relative_gain", "scene_of", "summarise", "table", "write_results",
+]  # fmt: skip
 
 SCHEMA_VERSION = 2
 
 _HARM_DB = 0.1
 """A picture that loses more PSNR than this counts as harmed."""
+
+
+def scene_of(row: dict) -> tuple[str, str]:
+    """What rows share whose captures are not independent: their set, and the photo or the scene."""
+    # Rows of before there were scenes have none.
+    return row["set"], row.get("scene", row["name"])
 
 
 def gain(row: dict, metric: str = "psnr") -> float | None:
@@ -29,7 +37,7 @@ def gain(row: dict, metric: str = "psnr") -> float | None:
 def summarise(rows: Sequence[dict], metrics: Sequence[str]) -> list[dict]:
     """Means of every set and column over the rows that count.
 
-    The intervals resample photos, not rows: the captures of one photo are not independent.
+    The intervals resample scenes, not rows: the captures of one scene are not independent.
     """
     summaries = []
     for set_name, column in dict.fromkeys((row["set"], row["column"]) for row in rows):
@@ -80,17 +88,22 @@ def summarise(rows: Sequence[dict], metrics: Sequence[str]) -> list[dict]:
 
 
 def relative_gain(rows: Sequence[dict], column: str, baseline: str, metric: str) -> tuple[float, list[float]] | None:
-    """Mean over photos of (value - baseline's value) / baseline's value, in percent, with its 95 % interval.
+    """Mean over pictures of (value - baseline's value) / baseline's value, in percent, with its 95 % interval.
 
     The form in which image restoration by score matching was first reported on real captures: against
     plain denoising of the same picture. None without a common picture.
     """
-    values = {}
+    pairs: dict[tuple, dict[str, dict]] = {}
     for row in rows:
         if row["counted"] and row["column"] in (column, baseline) and row["metrics"].get(metric) is not None:
-            values.setdefault((row["set"], row["group"], row["name"]), {})[row["column"]] = row["metrics"][metric]
-    shares = [100 * (both[column] / both[baseline] - 1) for both in values.values() if len(both) == 2]
-    return (math.fsum(shares) / len(shares), list(bootstrap_interval(shares))) if shares else None
+            pairs.setdefault((row["set"], row["group"], row["name"]), {})[row["column"]] = row
+    shares = {
+        key: 100 * (both[column]["metrics"][metric] / both[baseline]["metrics"][metric] - 1)
+        for key, both in pairs.items() if len(both) == 2
+    }  # fmt: skip
+    if not shares:
+        return None
+    return _mean(shares.values()), _interval((scene_of(pairs[key][column]), share) for key, share in shares.items())
 
 
 def table(results: dict) -> str:
@@ -146,8 +159,8 @@ def origin(results: dict) -> str:
     git = results["git"]
     commit = f"{git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "unknown"
     return (
-        "Gains are in PSNR over the input; intervals are 95 % of the mean, by bootstrap over photos; harmed: share of "
-        f"pictures that lose more than {_HARM_DB} dB. Commit {commit}, torch {results['versions']['torch']}, "
+        "Gains are in PSNR over the input; intervals are 95 % of the mean, by bootstrap over photos or scenes; harmed: "
+        f"share of pictures that lose more than {_HARM_DB} dB. Commit {commit}, torch {results['versions']['torch']}, "
         f"{results['device']}, {results['threads']} threads, seed {results['seed']}."
     )
 
@@ -182,10 +195,12 @@ def _other_focus(rows: Sequence[dict], metrics: Sequence[str]) -> dict | None:
     rows = [row for row in rows if row["other_focus"]]
     if not rows:
         return None
+    # Equal pictures have an infinite PSNR, which is no figure.
+    known = [(row["other_focus"]["psnr"], row["input_other_focus"]["psnr"]) for row in rows]
     return {
         "mean": {metric: _mean(row["other_focus"][metric] for row in rows) for metric in metrics},
         "input_mean": {metric: _mean(row["input_other_focus"][metric] for row in rows) for metric in metrics},
-        "gain": _mean(row["other_focus"]["psnr"] - row["input_other_focus"]["psnr"] for row in rows),
+        "gain": _mean(after - before for after, before in known if after is not None and before is not None),
     }
 
 
@@ -204,11 +219,16 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _mean_and_interval(
     rows: Sequence[dict], value: Callable[[dict], float | None]
 ) -> tuple[float | None, list[float] | None]:
-    by_photo: dict[str, list[float | None]] = {}
-    for row in rows:
-        by_photo.setdefault(row["name"], []).append(value(row))
-    known = [mean for values in by_photo.values() if (mean := _mean(values)) is not None]
-    return _mean(value(row) for row in rows), list(bootstrap_interval(known)) if known else None
+    return _mean(value(row) for row in rows), _interval((scene_of(row), value(row)) for row in rows)
+
+
+def _interval(values: Iterable[tuple[tuple[str, str], float | None]]) -> list[float] | None:
+    """95 % interval of the mean of values that belong to scenes."""
+    by_scene: dict[tuple[str, str], list[float | None]] = {}
+    for scene, value in values:
+        by_scene.setdefault(scene, []).append(value)
+    known = [mean for listed in by_scene.values() if (mean := _mean(listed)) is not None]
+    return list(bootstrap_interval(known)) if known else None
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -19,7 +19,6 @@ The noise of photo i (its place in the sorted folder) and map j (0, 1, 2 in the 
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +32,7 @@ from evaluation.captures import Capture
 from photos import find_photos, read
 
 __all__ = [
-    "CROP", "NOISE_STD", "RADIUS_MAPS", "Simulation", "defocus", "protocol_captures", "radius_map", "simulations",
+    "CROP", "NOISE_STD", "RADIUS_MAPS", "Simulation", "defocus", "radius_map", "simulations",
 ]  # fmt: skip
 
 CROP = 272
@@ -115,12 +114,6 @@ def simulations(folder: str | Path, count: int | None = 24, stride: int = 1) -> 
         for index, file in list(enumerate(find_photos(folder)))[::stride][:count]
         for name in RADIUS_MAPS
     ]
-
-
-def protocol_captures(folder: str | Path, count: int | None = 24, stride: int = 1) -> Iterator[Capture]:
-    """Simulates the captures of `simulations`, one after the other as they are computed."""
-    for simulation in simulations(folder, count, stride):
-        yield simulation.capture()
 
 
 def radius_map(name: str) -> np.ndarray:

@@ -17,11 +17,16 @@ _SMOKE_PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
 @dataclass(frozen=True)
 class Source:
-    """A capture that can be loaded; set, group and name are those of `Capture`."""
+    """A capture that can be loaded; set, group and name are those of `Capture`.
+
+    Attributes:
+        scene: What captures of one set share that are not independent: their sharp photo, or the scene.
+    """
 
     set_name: str
     group: str
     name: str
+    scene: str
     load: Callable[[], Capture]
 
 
@@ -38,11 +43,14 @@ def sources(data: DataConfig, scratch: Path) -> list[Source]:
     if data.protocol == "simulated":
         root = _scikit_image_photos(scratch) if data.root == "scikit-image" else data.root
         return [
-            Source(item.set_name, item.map_name, item.name, item.capture)
+            Source(item.set_name, item.map_name, item.name, item.name, item.capture)
             for item in simulations(root, data.count, data.stride)
         ]
     listed = list_captures(data.root, sets=data.sets, split=data.split, count=data.count)
-    return [Source(files.set_name, files.group, files.name, partial(known.capture, files)) for known, files in listed]
+    return [
+        Source(files.set_name, files.group, files.name, files.scene, partial(known.capture, files))
+        for known, files in listed
+    ]
 
 
 def protocol(data: DataConfig, seed: int) -> dict[str, object]:
@@ -81,9 +89,12 @@ def _scikit_image_photos(folder: Path) -> Path:
         raise ValueError("data.root=scikit-image needs that package: pip install 'scorefocus[peers]'") from None
     from PIL import Image
 
-    from photos.files import make_folder
+    from photos.files import make_folder, replacing
 
     make_folder(folder)
     for name in _SMOKE_PHOTOS:
-        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.png")
+        file = folder / f"{name}.png"
+        if not file.exists():
+            with replacing(file) as temporary:
+                Image.fromarray(getattr(data, name)()).save(temporary, "PNG")
     return folder

@@ -1,4 +1,4 @@
-"""What a method that is not blind is told: noise and blur radii, true ones or those that the pipeline estimates."""
+"""What a method that is not blind is told: noise and blur radii, true ones or estimated ones of disks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Blur:
 
 
 def blur_of(y: Tensor, radius_map: Tensor | None) -> Blur:
-    """The blur of a capture: the noise estimated, the map as given, or estimated as our pipeline does.
+    """The blur of a capture: the noise estimated, the map as given, or estimated by evidence.
+
+    That is the part of our pipeline's estimate that needs no weights of ours: the network for the map and the choice
+    of a lens are not for others.
 
     Args:
         y: Capture in [0, 1], shape (1, 3, H, W).

@@ -1,6 +1,7 @@
 """DPS and DiffPIR as the library deepinv implements them, with our score network and our operator.
 
-Network, operator, map and noise level are those of our own sampler, so that the difference is the sampler's alone.
+Network, operator, noise level and a true map are those of our own sampler, so that the difference is the sampler's
+alone. Blind, the map is that of `evaluation.methods.blur`, where ours has a network for it too.
 With `deepinv_blur` the operator is deepinv's own `SpaceVaryingBlur`, of the same PSFs and weights: nearly the same
 pictures, for ours leaves out what a photo does not show, in the time that the library takes for them.
 Both start where ours does, from the capture with noise, instead of from noise alone: the network knows noise up to

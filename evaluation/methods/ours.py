@@ -93,7 +93,7 @@ def identity(config: BenchmarkConfig, device: torch.device) -> Method:
 
 
 def tv(config: BenchmarkConfig, device: torch.device) -> Method:
-    """TV/L2 deconvolution with the operator and the map of our sampler, see `restorers.tv`."""
+    """TV/L2 deconvolution with our operator, blind by the map of `blur_of`; see `restorers.tv`."""
     from restorers.tv import TVDeconvolution
 
     return _TV(TVDeconvolution())

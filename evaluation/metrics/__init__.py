@@ -14,7 +14,7 @@ from evaluation.metrics.aligned import (
 )
 from evaluation.metrics.colour import colour_reason, colour_shift
 from evaluation.metrics.fidelity import mae, psnr, ssim
-from evaluation.metrics.intervals import bootstrap_interval, paired_interval
+from evaluation.metrics.intervals import bootstrap_interval
 from evaluation.metrics.no_reference import residual_whiteness, sharpness
 from evaluation.metrics.perceptual import DISTS, LPIPS
 
@@ -28,7 +28,6 @@ __all__ = [
     "flow_reason",
     "flow_warped_reference",
     "mae",
-    "paired_interval",
     "psnr",
     "psnr_flow_aligned",
     "psnr_shift_aligned",

@@ -10,10 +10,13 @@ from evaluation.results import gain, read_results, relative_gain, summarise, tab
 METRICS = ("psnr", "ssim")
 
 
-def row(name, value, *, group="ramp", column="tv-true-map", counted=True, set_name="s", other=None, equal=False):
+def row(
+    name, value, *, scene=None, group="ramp", column="tv-true-map", counted=True, set_name="s", other=None, equal=False
+):
     before = {"psnr": 20.0, "ssim": 0.5}
     return {
-        "set": set_name, "group": group, "name": name, "column": column, "method": column.split("-")[0], "map": "true",
+        "set": set_name, "group": group, "name": name, "scene": scene or name, "column": column,
+        "method": column.split("-")[0], "map": "true",
         "counted": counted, "metrics": {"psnr": value, "ssim": 0.6}, "input": before,
         "equal": equal, "input_equal": False,
         "other_focus": other and {"psnr": other, "ssim": 0.7}, "input_other_focus": other and before,
@@ -44,6 +47,19 @@ def test_summary_counts_photos_not_rows():
     assert (summary["pictures"], summary["left_out"]) == (4, 1)
 
 
+def test_captures_of_one_scene_are_not_independent():
+    scenes = {"one": (21.0, 23.0), "two": (19.5, 24.5)}
+    rows = [row(f"{name}/{value}", value, scene=name) for name, values in scenes.items() for value in values]
+    rows += [row(f"{name}/{value}", 20.0, scene=name, column="denoise") for name, values in scenes.items()
+             for value in values]  # fmt: skip
+    summary = summarise(rows, METRICS)[0]
+    assert summary["gain_interval_95"]["psnr"] == [2, 2] and summary["pictures"] == 4
+    assert relative_gain(rows, "tv-true-map", "denoise", "psnr") == (pytest.approx(10), pytest.approx([10, 10]))
+    # Rows of before there were scenes are of one photo where they have its name.
+    old = [{key: value for key, value in row.items() if key != "scene"} for row in rows]
+    assert summarise(old, METRICS)[0]["gain_interval_95"]["psnr"][0] < 1
+
+
 def test_sets_are_never_averaged_together():
     summaries = summarise([row("a", 21.0), row("a", 25.0, set_name="t")], METRICS)
     assert [(summary["set"], summary["gain"]["psnr"]) for summary in summaries] == [("s", 1), ("t", 5)]
@@ -63,6 +79,9 @@ def test_the_other_focus_has_means_of_its_own():
     (summary,) = summarise([row("a", 21.0, other=26.0), row("b", 21.0)], METRICS)
     assert summary["other_focus"]["mean"]["psnr"] == 26
     assert summary["other_focus"]["gain"] == 6
+    equal = row("c", 21.0, other=24.0) | {"input_other_focus": {"psnr": None, "ssim": 1.0}}
+    (summary,) = summarise([row("a", 21.0, other=26.0), equal], METRICS)
+    assert summary["other_focus"]["gain"] == 6 and summary["other_focus"]["mean"]["psnr"] == 25
 
 
 def test_relative_gain_is_the_mean_of_the_pictures_shares():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.simulated import CROP, RADIUS_MAPS, defocus, protocol_captures, radius_map
+from evaluation.simulated import CROP, RADIUS_MAPS, defocus, radius_map, simulations
 
 
 def _gathered(photo, row, column, radius):
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captures(folder):
-    return {(capture.name, capture.group): capture for capture in protocol_captures(folder)}
+    return {(item.name, item.map_name): item.capture() for item in simulations(folder)}
 
 
 def test_photos_are_sorted_by_name_and_every_map_is_used(captures):
@@ -88,19 +88,18 @@ def test_noise_comes_from_the_stated_generator(captures, kind):
 def test_a_photo_too_small_for_the_largest_disk_is_refused(tmp_path):
     Image.fromarray(np.zeros((283, 400, 3), dtype=np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match=r"small\.png.* too small"):
-        list(protocol_captures(tmp_path))
+        simulations(tmp_path)[0].capture()
 
 
 def test_count_and_stride_choose_photos_without_changing_them(folder, captures):
-    chosen = list(protocol_captures(folder, count=1, stride=2))
-    assert [capture.name for capture in chosen] == ["a"] * 3
-    every_other = list(protocol_captures(folder, stride=2))
-    assert [capture.name for capture in every_other] == ["a"] * 3 + ["c"] * 3
-    assert torch.equal(every_other[-1].y, captures["c", "constant"].y)
+    assert [item.name for item in simulations(folder, count=1, stride=2)] == ["a"] * 3
+    every_other = simulations(folder, stride=2)
+    assert [item.name for item in every_other] == ["a"] * 3 + ["c"] * 3
+    assert torch.equal(every_other[-1].capture().y, captures["c", "constant"].y)
 
 
 def test_folders_without_photos_are_refused(tmp_path):
     with pytest.raises(ValueError, match="got none"):
-        list(protocol_captures(tmp_path))
+        simulations(tmp_path)
     with pytest.raises(ValueError, match="folder"):
-        list(protocol_captures(tmp_path / "missing"))
+        simulations(tmp_path / "missing")
