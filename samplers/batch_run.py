@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from photos import PhotoError
@@ -20,11 +20,14 @@ from samplers.exit_codes import FAILED, FILE, MEMORY, NOT_FINITE, SOME_FAILED, U
 from samplers.guidance import GuidanceError
 from samplers.one_photo import MapError
 from samplers.record import Record
-from samplers.restoring import OutOfMemory
+from samplers.restoring import OutOfMemory, out_of_memory
 from samplers.summary import NAME, Row, table, write_summary
 from samplers.wishes import MaskError
 
-__all__ = ["BatchRun", "FinishedError", "stoppable"]
+__all__ = ["FAILURES", "BatchRun", "FinishedError", "stoppable"]
+
+FAILURES = (GuidanceError, PhotoError, MaskError, OutOfMemory, MemoryError, RuntimeError, ValueError, ArithmeticError)
+"""What may come of a photo, and stops no other."""
 
 
 class FinishedError(Exception):
@@ -93,7 +96,7 @@ class BatchRun:
                 # By the time of its turn it may be free.
                 ready.append(job) if self.resume else self._fail(job, error, FILE, "busy")
             except PhotoError as error:
-                self._fail(job, error, FILE)
+                self.failed(job, error)
             else:
                 ready.append(job)
         return ready
@@ -120,21 +123,8 @@ class BatchRun:
                 self.row(job).finish(job, self.out, "kept", finished.facts)
             except BusyError as error:
                 self.row(job).fail("busy", 0, error) if self.resume else self._fail(job, error, FILE, "busy")
-            except GuidanceError as error:
-                self._fail(job, error, USAGE)
-            except MapError as error:
-                self._fail(job, f"{given['map']}: {error}", USAGE)
-            except MaskError as error:
-                self._fail(job, f"{given['mask']}: {error}", USAGE)
-            except PhotoError as error:
-                self._fail(job, error, FILE)
-            except OutOfMemory as error:
-                self._fail(job, f"{job.photo}: {error}, got too little memory", MEMORY)
-            except FloatingPointError as error:
-                self._fail(job, f"{job.photo}: expected a finite result, but {error}", NOT_FINITE)
-            except (RuntimeError, ValueError, ArithmeticError) as error:
-                kind = type(error).__name__
-                self._fail(job, f"{job.photo}: expected to restore it, got a {kind}: {error}", FAILED)
+            except FAILURES as error:
+                self.failed(job, error, given)
             else:
                 seconds = time.perf_counter() - start
                 self.row(job).finish(job, self.out, "done", done, seconds)
@@ -154,8 +144,29 @@ class BatchRun:
     def settled(self, job: Job) -> None:
         """Called when it is known what became of a photo."""
 
+    def failed(self, job: Job, error: Exception, given: Mapping[str, str | None] = MappingProxyType({})) -> None:
+        """Notes and reports one of `FAILURES`; names of the `map` and the `mask` as of `restore`."""
+        match error:
+            case MapError():
+                self._fail(job, f"{given['map']}: {error}", USAGE)
+            case MaskError():
+                self._fail(job, f"{given['mask']}: {error}", USAGE)
+            case GuidanceError():
+                self._fail(job, error, USAGE)
+            case PhotoError():
+                status = "exists" if isinstance(error, ExistingError) else "failed"
+                self._fail(job, error, FILE, status)
+            case OutOfMemory():
+                self._fail(job, f"{job.photo}: {error}, got too little memory", MEMORY)
+            case _ if out_of_memory(error):
+                self._fail(job, f"{job.photo}: expected a photo that fits into memory, got too little memory", MEMORY)
+            case FloatingPointError():
+                self._fail(job, f"{job.photo}: expected a finite result, but {error}", NOT_FINITE)
+            case _:
+                kind = type(error).__name__
+                self._fail(job, f"{job.photo}: expected to restore it, got a {kind}: {error}", FAILED)
+
     def _fail(self, job: Job, error: object, code: int, status: str = "failed") -> None:
-        status = "exists" if isinstance(error, ExistingError) else status
         self.row(job).fail(status, code, error)
         self.failures.append(self.report(error, code))
 

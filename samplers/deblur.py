@@ -33,7 +33,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -61,8 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     launch = Launch.of()
     arguments = _parsed(argv, launch)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # Names of files need not be text.
     if launch.rank and (arguments.show_parameters or arguments.dry_run):
         return 0  # One process says it for all.
     if arguments.show_parameters:
@@ -165,18 +163,17 @@ def _restore_all(
         jobs, Path(arguments.output), record, overwrite=arguments.overwrite, resume=arguments.resume,
         quiet=arguments.quiet, report=_report,
     )  # fmt: skip
-    if arguments.dry_run:
-        return _restore_ready(arguments, choice, jobs, run) if jobs else run.code
-    with run:
+    # Without a summary of what was not done.
+    with nullcontext() if arguments.dry_run else run:
         for error in errors:
             run.lose(error)
-        if ready := run.left():
+        if ready := jobs if arguments.dry_run else run.left():
             _restore_ready(arguments, choice, ready, run)
     return run.code
 
 
-def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: list, run: object) -> int:
-    """Restores photo after photo, or says what that would cost; returns the exit code of all."""
+def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: list, run: object) -> None:
+    """Restores photo after photo, or says what that would cost."""
     from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
     from samplers.dry_run import print_estimates
@@ -197,7 +194,7 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
         raise UsageError(str(error)) from None
 
     if arguments.dry_run:
-        return print_estimates(jobs, method, device, arguments.range)
+        return print_estimates(jobs, method, device, arguments.range, run)
     options = FileOptions(
         arguments.range, keep_metadata=not arguments.strip_metadata,
         profile_light=choice.profile_light, record=run.record,
@@ -208,7 +205,6 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
         return restore_file(job, method, device, radius_map, facts, label, told, options, check)
 
     run.restore(jobs, restore, {"map": arguments.defocus_map, "mask": arguments.mask})
-    return run.code
 
 
 def _warn(job: object, text: str) -> None:

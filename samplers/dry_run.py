@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion.tiles import tiles
-from photos import PhotoError, ValueRange, open_pages
+from photos import ValueRange, open_pages
 from samplers.batch import Job
+from samplers.batch_run import FAILURES, BatchRun
 from samplers.memory import fitting_tile, free_bytes, peak_bytes
 from samplers.posterior_samples import SamplesMethod
 from samplers.restoring import Method, ScoreMethod
@@ -81,21 +82,31 @@ def _score_method(method: Method) -> ScoreMethod | None:
     return inner if isinstance(inner, ScoreMethod) else None
 
 
-def print_estimates(jobs: Sequence[Job], method: Method, device: torch.device, value_range: ValueRange | None) -> int:
-    """Prints a line for each photo and one for all; returns the exit code: 0, or 3 if a photo cannot be read."""
-    measured, total, code, score = None, 0.0, 0, _score_method(method)
+def print_estimates(
+    jobs: Sequence[Job], method: Method, device: torch.device, value_range: ValueRange | None, run: BatchRun
+) -> None:
+    """Prints a line for each photo and one for all, and reports what would fail.
+
+    Args:
+        jobs: The photos.
+        method: How they are restored.
+        device: Where.
+        value_range: Stored values of black and white.
+        run: Takes note of photos that cannot be read or restored.
+    """
+    measured, total, estimated, score = None, 0.0, 0, _score_method(method)
     network = None if score is None else score.pipeline.score_network
     for job in jobs:
         try:
             pages = open_pages(job.photo, value_range)
             photo = next(iter(pages))
-        except PhotoError as error:
-            print(error)
-            code = 3
+            if measured is None:
+                measured = probe(torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].to(device).contiguous(), method)
+        except FAILURES as error:
+            run.failed(job, error)
             continue
+        estimated += 1
         height, width = photo.pixels.shape[:2]
-        if measured is None:
-            measured = probe(torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].to(device).contiguous(), method)
         parts, seen, tile = [f"{width} x {height}" + (f" x {len(pages)}" if len(pages) > 1 else "")], 0, 0
         if network is not None:
             tile = fitting_tile(score.settings.tile, height, width, network, free_bytes(device))
@@ -107,9 +118,10 @@ def print_estimates(jobs: Sequence[Job], method: Method, device: torch.device, v
         total += seconds
         parts += [f"about {seconds:.0f} s", f"about {peak_bytes(height, width, tile, network) / 1e9:.1f} GB"]
         print(f"{job.photo}: {', '.join(parts)}")
+    if not estimated:
+        return
     free = free_bytes(device)
-    print(f"{len(jobs)} photos: about {total:.0f} s on {device}" + (f", {free / 1e9:.1f} GB free" if free else ""))
-    return code
+    print(f"{estimated} photos: about {total:.0f} s on {device}" + (f", {free / 1e9:.1f} GB free" if free else ""))
 
 
 def _seen(height: int, width: int, tile: int, halo: int) -> tuple[int, int]:

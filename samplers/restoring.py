@@ -26,7 +26,9 @@ from samplers.pipeline import DefocusDeblurPipeline, Restoration
 from samplers.reverse_process import SamplerStep
 from samplers.settings import SamplerSettings
 
-__all__ = ["SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "SwinDiffMethod", "TVBankMethod", "TVMethod"]
+__all__ = [
+    "SMALLEST_TILE", "OutOfMemory", "ScoreMethod", "SwinDiffMethod", "TVBankMethod", "TVMethod", "out_of_memory",
+]  # fmt: skip
 
 Result = TypeVar("Result")
 
@@ -154,7 +156,7 @@ class SwinDiffMethod:
             radius_map, confidence = self.estimate_map(image)
         noise_std = _noise_std(image, self.noise_std)
         if not radius_map.any():
-            return Restoration(image.clone(), radius_map, confidence, noise_std, 0)
+            return Restoration(image.clone(), radius_map, confidence, noise_std, 0, None)
 
         def regress(tile: int) -> Tensor:
             return SwinDiffRestorer(self.network, tile)(image, torch.Generator().manual_seed(self.seed))
@@ -162,7 +164,7 @@ class SwinDiffMethod:
         restored = _in_tiles_that_fit(regress, image, self.tile)
         if not torch.isfinite(restored).all():
             raise FloatingPointError("the network produced undefined pixels")
-        return Restoration(where_blurred(image, restored, radius_map), radius_map, confidence, noise_std, 1)
+        return Restoration(where_blurred(image, restored, radius_map), radius_map, confidence, noise_std, 1, None)
 
     @torch.no_grad()
     def estimate_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,7 +249,7 @@ def _memory_explained() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise OutOfMemory("expected a photo that fits into memory") from error
 
@@ -258,7 +260,7 @@ def _in_tiles_that_fit(attempt: Callable[[int], Result], image: Tensor, tile: in
         try:
             return attempt(tile)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         # Outside the handler, where the exception no longer keeps the tensors of the attempt alive.
         if tile <= SMALLEST_TILE:
@@ -268,7 +270,8 @@ def _in_tiles_that_fit(attempt: Callable[[int], Result], image: Tensor, tile: in
         tile = max(SMALLEST_TILE, min(tile, max(image.shape[-2:])) // 2)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory does not suffice, of this machine or of the device."""
     # PyTorch reports exhausted main memory as a plain RuntimeError.
     known = ("out of memory", "can't allocate memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in known)

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,25 @@ def finished(out):
 
 def hidden(out):
     return [name for name in files(out) if any(part.startswith(".") for part in name.split("/"))]
+
+
+@pytest.mark.parametrize("kind", [MemoryError, partial(RuntimeError, "[enforce fail] can't allocate memory")])
+def test_too_little_memory_for_one_photo_stops_no_other(brightening, deblur, folder, out, monkeypatch, kind):
+    restored = Brightening.__call__
+
+    def short(self, image, *arguments):
+        if image.shape[-2] == 33:
+            raise kind()
+        return restored(self, image, *arguments)
+
+    monkeypatch.setattr(Brightening, "__call__", short)
+    code, _, errors = deblur(folder, "--no-report")
+    assert code == 6 and len(finished(out)) == 7
+    assert [error for error in errors if error.startswith("deblur.py")] == [
+        f"deblur.py: {folder / 'deep' / '3.webp'}: expected a photo that fits into memory, got too little memory"
+    ]
+    rows = json.loads((out / "summary.json").read_text("utf-8"))["photos"]
+    assert sorted(row["code"] for row in rows) == [0] * 7 + [4]
 
 
 @pytest.mark.parametrize("seed", range(2))

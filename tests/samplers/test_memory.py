@@ -66,7 +66,18 @@ def test_a_dry_run_writes_nothing_and_says_what_photos_cost(deblur, photo, codes
     if method == "score":
         code, output, _ = deblur(tmp_path / "large.png", "--dry-run", "--tile", 64)
         assert f"{7 * 5} tiles of 64" in output[0]
-        assert deblur(tmp_path / "bad.png", "--dry-run")[0] == 3
+        fails(deblur(tmp_path / "bad.png", "--dry-run"), 3, "bad.png")
+
+
+def test_a_dry_run_says_what_would_fail(deblur, photo, tmp_path, out):
+    (tmp_path / "bad.png").write_bytes(b"none")
+    fails(deblur(tmp_path / "missing.png", "--dry-run"), 3, "missing.png")
+    code, output, errors = deblur(photo, tmp_path / "bad.png", tmp_path / "missing.png", "--dry-run")
+    assert code == 6 and output[0].startswith(f"{photo}: 56 x 40") and output[1].startswith("1 photos: about")
+    assert len(errors) == 2 and all(error.startswith(f"deblur.py: {tmp_path}") for error in errors)
+    # As a run: the capture cannot guide so where some pixels count less.
+    fails(deblur(photo, "--dry-run", "guidance=range-null", "model_error=0"), 2, "range-null")
+    assert files(out) == []
 
 
 def test_little_free_memory_means_small_tiles_and_the_same_picture(deblur, photo, out, monkeypatch):
