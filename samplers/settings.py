@@ -286,14 +286,14 @@ class SamplerSettings:
 
         Noise has to hide what the start does not know, and wide blur took more. What counts is the radius that nine in
         ten blurred pixels do not exceed. The start stays for a sample, where corrections alone, whose levels have names
-        of their own, do the work, and where the capture does not guide.
+        of their own, do the work, where the capture does not guide, and for restarts, which need levels of a fine grid.
 
         Args:
             radius_map: Blur radii in pixels, any shape; below a pixel there is no blur.
             sde: As of `check`, like `sigma_max`; the start is within what both know.
             sigma_max: See there.
         """
-        if self.sigma_per_pixel == 0 or not uses(self, "sigma_per_pixel"):
+        if self.sigma_per_pixel == 0 or self.restarts or not uses(self, "sigma_per_pixel"):
             return self
         blurred = radius_map[radius_map >= 1]
         if not len(blurred):

@@ -171,7 +171,7 @@ def test_the_wider_the_blur_the_more_noise_at_the_start():
     for unchanged in (
         dataclasses.replace(settings, sigma_per_pixel=0.0), SamplerSettings(guidance="none"),
         SamplerSettings(predictor="none", corrector_below=0.3), SamplerSettings(solver="red-diff"),
-        SamplerSettings(output="sample"),
+        SamplerSettings(output="sample"), SamplerSettings(restarts=1, steps=5, sigma_start=0.2, corrector=False),
     ):  # fmt: skip
         assert unchanged.for_blur(radii, VESDE(), 3.0) == unchanged
     assert settings.for_blur(torch.zeros(1, 1, 5, 5), VESDE()) == settings
