@@ -115,7 +115,7 @@ def decode(path: Path, data: bytes, value_range: ValueRange | None = None, page:
             else:
                 decoded = _CODECS[kind].decode(data)
             if value_range is not None:
-                value_range = value_range.settled(decoded.samples.min(), decoded.samples.max())
+                value_range = value_range.settled(*decoded.ends)
             return Photo.of(path, kind, decoded, value_range)
 
 

@@ -72,6 +72,12 @@ class Decoded:
     exif: bytes | None = None
     icc: bytes | None = None
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest stored value of a colour."""
+        colours = self.samples[..., : 3 if self.samples.shape[2] >= 3 else 1]
+        return colours.min(), colours.max()
+
 
 @dataclass(frozen=True, eq=False)
 class Photo:

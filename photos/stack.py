@@ -66,7 +66,7 @@ def open_pages(path: str | Path, value_range: ValueRange | None = None) -> Pages
         with explained(path, kind), strict_decoding():
             count = max(tiff.page_count(data), 1)
             if value_range is not None and count > 1:
-                ends = [(page.min(), page.max()) for page in (tiff.decode(data, n).samples for n in range(count))]
+                ends = [tiff.decode(data, number).ends for number in range(count)]
                 value_range = value_range.settled(min(low for low, _ in ends), max(high for _, high in ends))
     return Pages(path, data, count, value_range)
 

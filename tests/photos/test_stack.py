@@ -117,7 +117,11 @@ def test_a_constant_picture_and_alpha_survive_an_open_range(tmp_path):
     photo = read(tmp_path / "a.tif", ValueRange(0, 18))
     assert photo.pixels.max() == 0.5 and photo.alpha.min() == 1
     np.testing.assert_array_equal(photo.samples_of(photo.pixels), samples)
-    tifffile.imwrite(tmp_path / "b.tif", samples[..., 0], metadata=None)
+    # An open range is that of the colours.
+    samples[0, 0, :3] = 209
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", extrasamples=(2,), metadata=None)
+    assert read(tmp_path / "a.tif", ValueRange()).value_range == ValueRange(9, 209)
+    tifffile.imwrite(tmp_path / "b.tif", samples[1:, :, 0], metadata=None)
     assert read(tmp_path / "b.tif", ValueRange()).pixels.max() == 0
 
 
