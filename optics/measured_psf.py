@@ -12,6 +12,7 @@ References:
 import math
 from copy import copy
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -147,11 +148,17 @@ def read_measured_psf(file: str | Path, grid: tuple[int, int] | None = None) -> 
         ValueError: If it cannot be read or holds something else; the message names the file.
     """
     try:
-        kernels = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{file}: expected a NumPy file of PSFs, got {str(error).splitlines()[0]}") from None
-    if not isinstance(kernels, np.ndarray) or kernels.dtype.kind not in "fiu":
-        raise ValueError(f"{file}: expected an array of numbers, got {getattr(kernels, 'dtype', 'an archive')}")
+        # Mapped, for a header may promise more than any memory holds; only arrays can be, and no archives.
+        kernels = np.load(file, mmap_mode="r", allow_pickle=False)
+        if not isinstance(kernels, np.ndarray):
+            kernels.close()
+            raise ValueError("an archive")
+        if kernels.dtype.kind not in "fiu":
+            raise ValueError(f"an array of {kernels.dtype}")
+        kernels = np.array(kernels)
+    except (OSError, ValueError, EOFError, BadZipFile, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: expected a NumPy file of PSFs, an array of numbers, got {reason}") from None
     if kernels.ndim == 3:
         if grid is None or grid[0] * grid[1] != len(kernels):
             got = "no grid" if grid is None else f"a grid of {grid[0]} x {grid[1]}"

@@ -60,9 +60,9 @@ def _serve(host: str, number: int | None, room: Path, weights: str | None, devic
             threading.Event().wait()
     except (UsageError, ConfigError, WeightsError) as error:
         return report_error("demo.py", error, USAGE)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         option = f"--host {host}" if number is None else f"--host {host} --port {number}"
-        reason = f"{option}: expected an address to serve the page at, got: {error.strerror or error}"
+        reason = f"{option}: expected an address to serve the page at, got: {getattr(error, 'strerror', None) or error}"
         return report_error("demo.py", reason, USAGE)
     except KeyboardInterrupt:
         return 0

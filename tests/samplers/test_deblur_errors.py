@@ -250,10 +250,20 @@ def test_results_appear_together_or_not_at_all(deblur, photo, out, monkeypatch):
 
 
 def test_files_of_psfs_that_cannot_be_used_are_refused(deblur, photo, tmp_path, out):
-    file = tmp_path / "psf.npy"
+    file, archive, promising = (tmp_path / name for name in ("psf.npy", "archive.npy", "promising.npy"))
     np.save(file, np.ones((6, 5, 5)))
+    with archive.open("wb") as content:
+        np.savez(content, np.ones((5, 5)))
+    (tmp_path / "damaged.npy").write_bytes(archive.read_bytes()[:40])
+    np.lib.format.write_array_header_1_0(
+        promising.open("wb"), {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**7)}
+    )
+    expected = "expected a NumPy file of PSFs, an array of numbers"
     for options, words in (
-        (("--psf", tmp_path / "none.npy"), ("none.npy", "expected a NumPy file of PSFs")),
+        (("--psf", tmp_path / "none.npy"), ("none.npy", expected)),
+        (("--psf", archive), (archive, expected, "got an archive")),
+        (("--psf", tmp_path / "damaged.npy"), ("damaged.npy", expected)),
+        (("--psf", promising), (promising, expected)),
         (("--psf", file), (file, "its 6 PSFs, got no grid")),
         (("--psf", file, "--psf-grid", "2x2"), (file, "got a grid of 2 x 2")),
         (("--psf", file, "--psf-grid", "two"), ("--psf-grid", "6x8")),

@@ -74,6 +74,7 @@ def test_an_address_that_is_taken_is_refused_in_a_sentence(monkeypatch, capsys):
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "")  # For the script sets them.
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert main(["--port", str(taken.getsockname()[1])]) == 2
-    output, errors = capsys.readouterr()
-    assert output == "" and len(errors.splitlines()) == 1 and "expected an address" in errors
+        for words in (["--port", str(taken.getsockname()[1])], ["--host", "a..b"], ["--host", "ä" * 70]):
+            assert main(words) == 2
+            output, errors = capsys.readouterr()
+            assert output == "" and len(errors.splitlines()) == 1 and "expected an address" in errors
