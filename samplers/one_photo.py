@@ -202,9 +202,7 @@ def _write(
             "largest blur radius (pixels)": float(radii.max()),
             "noise (of full range)": restored.noise_std,
             "network evaluations": restored.evaluations,
-            "light that the blur mixed": restored.lens.light,
-            "softness of the PSF": "measured" if restored.lens.psf is not None else restored.lens.softness,
-            **_special(restored),
+            **_of_the_blur(restored),
             **facts,
         }
         # A grey profile does not fit the three channels that are shown.
@@ -227,20 +225,26 @@ def _in_numbers(restored: Restoration) -> dict[str, float | int | bool]:
     }  # fmt: skip
 
 
-def _special(restored: Restoration) -> dict[str, str]:
-    """What a report says where blur is not the same in all colours, or none of a lens."""
-    special = {}
-    if restored.lens.channel_scales is not None:
-        special["radius in red, green, blue"] = ", ".join(f"{scale:.3g}" for scale in restored.lens.channel_scales)
+def _of_the_blur(restored: Restoration) -> dict[str, str | float]:
+    """What a report says of the lens that was supposed, if one was, and of blur that is none of a lens."""
+    lens, facts = restored.lens, {}
+    if lens is not None:
+        facts["light that the blur mixed"] = lens.light
+        facts["softness of the PSF"] = "measured" if lens.psf is not None else lens.softness
+        if lens.channel_scales is not None:
+            facts["radius in red, green, blue"] = ", ".join(f"{scale:.3g}" for scale in lens.channel_scales)
     if restored.motion:
-        special["looks like"] = "motion, not defocus: estimated radii and their confidence are halved"
-    return special
+        facts["looks like"] = "motion, not defocus: estimated radii and their confidence are halved"
+    return facts
 
 
 @torch.no_grad()
 def _residual(values: np.ndarray, restored: Restoration) -> np.ndarray | None:
-    """The capture minus the restored picture blurred again, shape (H, W, 3); None where nothing was blurred."""
-    if not restored.radius_map.any():
+    """The capture minus the restored picture blurred again, shape (H, W, 3).
+
+    None where nothing was blurred, or nothing supposed of the blur.
+    """
+    if restored.lens is None or not restored.radius_map.any():
         return None
     try:
         operator = restored.lens.operator(restored.radius_map)

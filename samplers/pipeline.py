@@ -46,7 +46,7 @@ class Restoration:
         confidence: Of the estimated map, in [0, 1], shape (1, 1, H, W); None if the map is to be believed.
         noise_std: Noise of the capture that was used, of full range.
         evaluations: Network evaluations done.
-        lens: What else was supposed of the blur.
+        lens: What else was supposed of the blur; None if nothing was, its radii included.
         motion: Whether the capture looks blurred by motion, for which radii and confidence of an estimated map were
             halved; of whoever looks for it, see `samplers.wishes`.
     """
@@ -56,7 +56,7 @@ class Restoration:
     confidence: Tensor | None
     noise_std: float
     evaluations: int
-    lens: Lens = DISK
+    lens: Lens | None = DISK
     motion: bool = False
 
 

@@ -197,6 +197,10 @@ def test_swin_diff_restores_by_the_latent_prior_alone(deblur, photo, out, saved_
     written = np.asarray(Image.open(out / "cat.png"))
     assert (written != np.rint(255 * expected)).mean() < 0.01
     assert not np.array_equal(written, codes)
+    report = (out / "cat.png_report.html").read_text("utf-8")
+    # It supposes nothing of the blur: a report has no lens, nor what that would leave of the capture.
+    assert "mean blur radius" in report and "light that the blur mixed" not in report and "softness" not in report
+    assert "residual" not in report.lower()
     # Tiles are for memory alone; a seed is for the prior.
     for options, same in ((("--tile", "32"), True), (("--seed", "1"), False)):
         assert deblur(photo, *method, *options, "--overwrite", weights=saved_prior, settings=())[0] == 0
