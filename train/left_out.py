@@ -8,6 +8,7 @@ from filelock import FileLock
 __all__ = ["LeftOut"]
 
 _EACH = 10  # named one by one; after them the hundredth, the thousandth
+_NAMES = "surrogateescape"  # Names of files need not be text.
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +36,7 @@ class LeftOut:
         Raises:
             OSError: If the file cannot be written.
         """
+        reason = reason.replace("\n", " ")
         if reason in self._known:
             return
         if self.path is None:
@@ -57,10 +59,10 @@ class LeftOut:
         with FileLock(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
             # Of a long list no process reads a line twice.
             file.seek(self._read)
-            self._known.update(line.decode() for line in file.read().splitlines())
+            self._known.update(file.read().decode(errors=_NAMES).split("\n")[:-1])
             new = reason not in self._known
             if new:
-                file.write(f"{reason}\n".encode())
+                file.write(f"{reason}\n".encode(errors=_NAMES))
                 self._known.add(reason)
             self._read = file.tell()
         return new

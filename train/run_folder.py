@@ -20,6 +20,7 @@ LEFT_OUT_LIST = "left_out.txt"
 """Name of the list of photos that a run's last launch could not use, with the reasons."""
 
 _ENDS = 2**14  # bytes at the beginning and at the end of a photo: of millions nobody reads all
+_NAMES = "surrogateescape"  # Names of files need not be text.
 _SECONDS = 15  # that the workers of a run that was killed may outlive it
 
 
@@ -59,10 +60,10 @@ def check_photos(run_dir: Path, now: Sequence[str]) -> None:
         ValueError: If the list cannot be read.
     """
     try:
-        before = (run_dir / PHOTO_LIST).read_text(encoding="utf-8").splitlines()
+        before = (run_dir / PHOTO_LIST).read_bytes().decode(errors=_NAMES).split("\n")[:-1]
     except FileNotFoundError:
         return
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ValueError(f"{run_dir / PHOTO_LIST}: expected the photos of the run, got {error}") from None
     if now != before:
         first = next(new or old for old, new in zip_longest(before, now) if old != new).split("\t")[-1]
@@ -75,7 +76,7 @@ def check_photos(run_dir: Path, now: Sequence[str]) -> None:
 def write_photos(run_dir: Path, now: Sequence[str]) -> None:
     """Notes the training photos of a run, as of `listed`."""
     with replacing(run_dir / PHOTO_LIST) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in now), encoding="utf-8")
+        temporary.write_bytes("".join(f"{line}\n" for line in now).encode(errors=_NAMES))
 
 
 def _line(photo: Path) -> str:
@@ -85,4 +86,4 @@ def _line(photo: Path) -> str:
         digest = hashlib.sha256(content.read(_ENDS))
         content.seek(max(size - _ENDS, 0))
         digest.update(content.read())
-    return f"{size}\t{digest.hexdigest()[:16]}\t{photo.as_posix()}"
+    return f"{size}\t{digest.hexdigest()[:16]}\t{photo.as_posix()}".replace("\n", " ")

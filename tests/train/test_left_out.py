@@ -12,6 +12,7 @@ import pytest
 from training_runs import PROJECT, settings
 
 from photos import find_photos
+from train import left_out
 from train.left_out import LeftOut
 from train.photo_choice import split_holdout
 
@@ -22,15 +23,25 @@ def _messages(caplog):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_photo_is_named_once(tmp_path, caplog, shared):
-    left_out = LeftOut(tmp_path / "list.txt" if shared else None)
+    listed = LeftOut(tmp_path / "list.txt" if shared else None)
     for reason in ("a.png: damaged", "b.png: small", "a.png: damaged"):
-        left_out.add(reason)
+        listed.add(reason)
     assert _messages(caplog) == ["left out, 1 so far: a.png: damaged", "left out, 2 so far: b.png: small"]
-    left_out.forget()
-    left_out.add("b.png: small")
+    listed.forget()
+    listed.add("b.png: small")
     assert _messages(caplog)[2:] == ["left out, 1 so far: b.png: small"]
     if shared:
-        assert left_out.path.read_text() == "b.png: small\n"
+        assert listed.path.read_text() == "b.png: small\n"
+
+
+def test_names_need_not_be_text(tmp_path, monkeypatch):
+    counts = []
+    # What pytest keeps of a log has to be text.
+    monkeypatch.setattr(left_out._log, "warning", lambda text, count, reason: counts.append(count))
+    for name in ("caf\udce9.png", "a\u2028b.png", "a\nb.png"):
+        for _ in range(2):
+            LeftOut(tmp_path / "list.txt").add(f"{name}: damaged")
+    assert counts == [1, 2, 3]
 
 
 def test_many_are_counted_rather_than_named(tmp_path, caplog):
@@ -47,10 +58,10 @@ def _add(path, together, queue):
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
     logging.getLogger("train.left_out").addHandler(handler)
-    left_out = LeftOut(path)
+    listed = LeftOut(path)
     together.wait()
     for number in range(300):
-        left_out.add(f"{number}: damaged")
+        listed.add(f"{number}: damaged")
     queue.put(said)
 
 

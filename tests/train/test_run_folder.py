@@ -1,6 +1,7 @@
 """A run's folder belongs to one launch at a time, and to the photos that the run began with."""
 
 import gc
+import os
 import shutil
 import subprocess
 import sys
@@ -147,6 +148,18 @@ def test_a_large_photo_is_known_by_its_ends(tmp_path):
     check_photos(tmp_path, listed([file]))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+@pytest.mark.parametrize("name", [b"caf\xe9.png", "a\u2028b.png".encode(), b"a\nb.png", b"a\rb.png"])
+def test_names_of_photos_need_not_be_text(tmp_path, name):
+    file = tmp_path / os.fsdecode(name)
+    file.write_bytes(b"photo")
+    write_photos(tmp_path, listed([file]))
+    check_photos(tmp_path, listed([file]))
+    file.write_bytes(b"other")
+    with pytest.raises(ConfigError, match="1 before, 1 now"):
+        check_photos(tmp_path, listed([file]))
+
+
 def test_photos_are_compared_by_place_and_content(tmp_path):
     files = [tmp_path / name for name in "abc"]
     for file in files:
@@ -160,6 +173,7 @@ def test_photos_are_compared_by_place_and_content(tmp_path):
     files[1].write_bytes(b"longer")
     with pytest.raises(ConfigError, match=rf"3 before, 3 now, .* is {files[1]};"):
         check_photos(tmp_path, listed(files))
-    (tmp_path / PHOTO_LIST).write_bytes(b"\xff\n")
+    (tmp_path / PHOTO_LIST).unlink()
+    (tmp_path / PHOTO_LIST).mkdir()
     with pytest.raises(ValueError, match="expected the photos of the run"):
         check_photos(tmp_path, listed(files))
