@@ -18,6 +18,7 @@ Results are DIR/defocus_maps.json and DIR/defocus_maps.md; the table is printed.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -73,8 +74,10 @@ def table(results: dict) -> str:
     ]  # fmt: skip
     cells = {(entry["method"], entry["figure"], entry["group"]): entry for entry in summary}
     for method, figure in dict.fromkeys((entry["method"], entry["figure"]) for entry in summary):
-        entries = [cells[method, figure, group] for group in groups]
-        values = [f"{e['mean']:.3f} ({e['interval_95'][0]:.3f} to {e['interval_95'][1]:.3f})" for e in entries]
+        entries = [cells.get((method, figure, group)) for group in groups]
+        values = [
+            f"{e['mean']:.3f} ({e['interval_95'][0]:.3f} to {e['interval_95'][1]:.3f})" if e else "–" for e in entries
+        ]
         lines.append(f"| {method} | {figure} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
@@ -124,6 +127,7 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
             seconds = time.perf_counter() - start
             figures = case.figures(*estimated)
             figures["acted_upon"] = case.figures(*acted_upon(*estimated))[protocol.figure]
+            figures = {key: value if math.isfinite(value) else None for key, value in figures.items()}
             rows.append({"group": case.group, "name": case.name, "method": name, **figures, "seconds": seconds})
         print(f"{case.group}/{case.name}", file=sys.stderr)
     if not rows:
@@ -132,7 +136,11 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
     for method in methods:
         for figure in (key for key in rows[0] if key not in ("group", "name", "method")):
             for group in dict.fromkeys(row["group"] for row in rows):
-                values = [row[figure] for row in rows if row["method"] == method and row["group"] == group]
+                chosen = [row for row in rows if row["method"] == method and row["group"] == group]
+                # A map without confidence anywhere has no error where it is confident.
+                values = [row[figure] for row in chosen if row[figure] is not None]
+                if not values:
+                    continue
                 summary.append({
                     "method": method, "figure": figure, "group": group, "captures": len(values),
                     "mean": sum(values) / len(values), "interval_95": bootstrap_interval(values),
@@ -144,7 +152,7 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
         **provenance(weights, torch.device("cpu")), "summary": summary, "rows": rows,
     }  # fmt: skip
     make_folder(arguments.output)
-    for name, text in (("json", json.dumps(results, indent=1)), ("md", table(results))):
+    for name, text in (("json", json.dumps(results, indent=1, allow_nan=False)), ("md", table(results))):
         with replacing(arguments.output / f"defocus_maps.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     return results

@@ -99,6 +99,18 @@ def test_simulated_captures_are_measured_against_their_own_maps(photos, network,
     assert "| evidence | error_px |" in printed and printed.strip() == (out / "defocus_maps.md").read_text().strip()
 
 
+def test_a_figure_that_no_capture_has_is_left_out(photos, tmp_path, monkeypatch, capsys):
+    def undefined(radius, confidence, truth):
+        return radius_errors(radius, 0 * confidence, truth)
+
+    monkeypatch.setattr("evaluation.map_figures.radius_errors", undefined)
+    arguments = ["--methods", "evidence", "--count", "1"]
+    assert main(["simulated", str(photos), "-o", str(tmp_path / "out"), *arguments]) == 0
+    results = json.loads((tmp_path / "out" / "defocus_maps.json").read_text(), parse_constant=pytest.fail)
+    assert all(row["trusted_error_px"] is None and row["error_px"] >= 0 for row in results["rows"])
+    assert "trusted_error_px" not in {entry["figure"] for entry in results["summary"]}
+
+
 def test_estimators_are_measured_as_the_pipeline_uses_them(photos, tmp_path):
     arguments = ["--methods", "evidence,evidence-once", "--count", "1"]
     assert main(["simulated", str(photos), "-o", str(tmp_path / "out"), *arguments]) == 0
