@@ -213,8 +213,9 @@ class ScoreConfig:
             weighting_of(self.objective, self.noise, self.network.sigma_data)
         except ValueError as error:
             raise ValueError(f"noise.{error}") from None
-        if self.run.samples and self.noise.sigma_max <= 0.01:
-            raise ValueError(
-                "run.samples must be 0 unless noise.sigma_max is above 0.01, where sampling ends, got "
-                f"{self.run.samples} with {self.noise.sigma_max}"
-            )
+        for key in ("samples", "probe_every"):
+            if getattr(self.run, key) and self.noise.sigma_max <= 0.01:
+                raise ValueError(
+                    f"run.{key} must be 0 unless noise.sigma_max is above 0.01, where sampling ends, got "
+                    f"{getattr(self.run, key)} with {self.noise.sigma_max}"
+                )

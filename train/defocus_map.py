@@ -95,8 +95,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         batch["y"] = batch["y"].contiguous(memory_format=torch.channels_last)
         return objective(**batch).mean()
 
-    probe = None
-    for step in loop.steps(samples, loss_of):
+    export, probe = partial(export_defocus_map, network, pipeline=config.pipeline), None
+    for step in loop.steps(samples, loss_of, export):
         if step.logs:
             loop.tracker.scalars(step.number, step.scalars)
         probes, shows = step.due(run.probe_every), run.samples and step.due(run.panel_every)
@@ -107,7 +107,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
                     loop.tracker.scalars(step.number, probe.figures(network))
                 if shows:
                     loop.tracker.picture(step.number, "maps", probe.pictures(network, run.samples))
-    loop.finish(partial(export_defocus_map, network, pipeline=config.pipeline))
 
 
 if __name__ == "__main__":

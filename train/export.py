@@ -144,5 +144,10 @@ def _write(saved: DefocusDeblurPipeline | Network, folder: Path, part: str = "")
     mode = (temporary / SUMS).stat().st_mode
     for file in files:
         (temporary / file).chmod(mode)  # What safetensors writes only its owner may read.
-    shutil.rmtree(folder, ignore_errors=True)
+    older = folder.with_name(folder.name + ".old")
+    if folder.exists():
+        # Not removed yet: at any moment a whole one is there.
+        shutil.rmtree(older, ignore_errors=True)
+        folder.replace(older)
     temporary.replace(folder)
+    shutil.rmtree(older, ignore_errors=True)

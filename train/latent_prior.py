@@ -90,8 +90,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         keep, noise = (batch[key].to(accelerator.device) for key in ("keep", "noise"))
         return sum(part.mean() for part in objective(x, y, keep, noise))
 
-    probe = None
-    for step in loop.steps(parts, loss_of):
+    export, probe = partial(export_latent_prior, network, pipeline=config.pipeline), None
+    for step in loop.steps(parts, loss_of, export):
         if step.logs:
             loop.tracker.scalars(step.number, step.scalars)
         probes, shows = step.due(run.probe_every), run.samples and step.due(run.panel_every)
@@ -102,7 +102,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
                     loop.tracker.scalars(step.number, probe.figures(network))
                 if shows:
                     loop.tracker.picture(step.number, "restorations", probe.pictures(network, run.samples))
-    loop.finish(partial(export_latent_prior, network, pipeline=config.pipeline))
 
 
 if __name__ == "__main__":

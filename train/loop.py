@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -168,12 +169,15 @@ class TrainingLoop:
         """While it lasts, the network has the averaged weights."""
         return averaged_weights(self._averages, self.network)
 
-    def steps(self, samples: object, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Iterator[Step]:
-        """Trains, from where the run stands to `optim.steps`.
+    def steps(
+        self, samples: object, loss_of: Callable[[dict[str, Tensor]], Tensor], export: Callable[[Path], None]
+    ) -> Iterator[Step]:
+        """Trains, from where the run stands to `optim.steps`, exports to `run.dir/export` and closes the log.
 
         Args:
             samples: Data set whose sample n is a function of seed and n, as of `train.sharp_photos`.
             loss_of: Loss of a batch, a scalar.
+            export: Writes the network to a folder; called with the averaged weights.
 
         Yields:
             Each optimizer step when it is done, before its checkpoint is written.
@@ -213,6 +217,9 @@ class TrainingLoop:
                 }  # fmt: skip
                 state.forget_losses()
             yield Step(state.step, last, logs, saves, scalars)
+            if saves and not last and self.tracker.wants_weights(final=False):
+                with TemporaryDirectory() as folder:
+                    self._export(export, Path(folder) / "export", final=False)
             # Before the checkpoint: a run that ends between the two writes the snapshot again.
             if (state.step % self.config.averages.every == 0 or last) and accelerator.is_main_process:
                 names = [name for name, _ in self.network.named_parameters()]
@@ -223,22 +230,17 @@ class TrainingLoop:
                 # Only now: what the script shows, and checkpoints, are no part of the speed.
                 started, counted_from = time.monotonic(), state.step
         progress.close()
-
-    def finish(self, export: Callable[[Path], None]) -> None:
-        """Exports the averaged weights to `run.dir/export` and closes the log.
-
-        Args:
-            export: Writes the network to a folder.
-        """
-        if self.accelerator.is_main_process:
-            folder = self.run_dir / "export"
-            with self.averaged():
-                export(folder)
-            if self.tracker.wants_weights(final=True):
-                self.tracker.weights(self._state.step, folder, final=True)
-            self.accelerator.print(f"finished; weights in {folder}")
+        if accelerator.is_main_process:
+            self._export(export, self.run_dir / "export", final=True)
+            accelerator.print(f"finished; weights in {self.run_dir / 'export'}")
         self.tracker.close()
-        self.accelerator.end_training()
+        accelerator.end_training()
+
+    def _export(self, export: Callable[[Path], None], folder: Path, *, final: bool) -> None:
+        with self.averaged():
+            export(folder)
+        if self.tracker.wants_weights(final=final):
+            self.tracker.weights(self._state.step, folder, final=final)
 
     def _check_settings(self) -> None:
         changed = changed_settings(self.run_dir / "config.yaml", self.config)

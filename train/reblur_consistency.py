@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 
 from optics.defocus_map.network import CELL
 from optics.noise import estimate_noise_std
+from photos import PhotoError
 from train.photo_cache import PhotosInMemory
 from train.radius_likelihood import soft_labels
 from train.simulated_captures import SimulatedCaptures, turned
@@ -134,11 +135,14 @@ class BlurredOnceMore(Dataset):
         """A random part at its own size, turned: shrinking would change its blur, and what the file did to it."""
         side = self.config.patch
         for _ in range(_TRIES):
-            photo = self.photos[int(rng.integers(len(self.photos)))]
+            try:
+                photo = self.photos[int(rng.integers(len(self.photos)))]
+            except PhotoError:
+                continue
             if min(photo.shape[:2]) >= side:
                 break
         else:
-            raise ValueError(f"objective.captures: expected photos of at least {side} pixels, got {photo.shape[:2]}")
+            raise ValueError(f"objective.captures: expected whole photos of at least {side} pixels, got too few")
         top, left = (int(rng.integers(length - side + 1)) for length in photo.shape[:2])
         part = photo[top : top + side, left : left + side].transpose(2, 0, 1)
         return turned(part, int(rng.integers(4)), bool(rng.integers(2))).astype(np.float32) / np.float32(255)

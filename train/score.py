@@ -38,8 +38,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     """
     from dataclasses import asdict
     from functools import partial
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
 
     import torch
 
@@ -94,7 +92,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     export = partial(export_pipeline, network, noise=config.noise, pipeline=config.pipeline)
     held_out_files = patches.held_out_files()
     held_out, probe = held_out_crops(held_out_files).to(accelerator.device), None
-    for step in loop.steps(patches, loss_of):
+    for step in loop.steps(patches, loss_of, export):
         if step.logs or step.saves:
             by_noise.collect(partial(accelerator.reduce, reduction="sum"))
         if step.logs:
@@ -117,11 +115,6 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
                 figures, pictures = probe(network, run.seed)
             tracker.scalars(step.number, figures)
             tracker.picture(step.number, "deblurring", pictures)
-        if step.saves and not step.last and tracker.wants_weights(final=False):
-            with loop.averaged(), TemporaryDirectory() as folder:
-                export(Path(folder) / "export")
-                tracker.weights(step.number, Path(folder) / "export", final=False)
-    loop.finish(export)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ _SIDE = 192  # pixels
 _BLOCK = 16  # pixels
 _BLURRED_ALREADY = 0.06  # share of the pixels
 _RIDGE = 1e-4
+_TRIES = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,12 +146,14 @@ def _captures(data, pipeline, count: int, seed: int):  # noqa: ANN001, ANN202
     estimate = map_estimator(None, pipeline.defocus_map, TYPICAL)
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        while True:
+        for _ in range(_TRIES):
             patch = draw_patch(lambda rng: photos[int(rng.integers(len(photos)))], data, rng)[:needed, :needed]
             photo = torch.from_numpy(patch.astype(np.float32).transpose(2, 0, 1) / 255).contiguous()
             found, _ = estimate(photo[None], None)
             if sharp_throughout(patch, 2.2) and (found > 0).float().mean() < _BLURRED_ALREADY:
                 break
+        else:
+            raise ValueError(f"{data.root}: expected photos in focus throughout, got none in {_TRIES} parts of photos")
         capture = simulator(photo, rng)
         yield capture.y[None], capture.x[None].contiguous()
 

@@ -1,13 +1,17 @@
 """Blurring once more: what it does to the radius, to distributions over it, to noise."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from optics import defocus_psf
+from train.photo_cache import PhotosInMemory
 from train.radius_likelihood import soft_labels
-from train.reblur_consistency import blurred_once_more, consistency_loss, moved
+from train.reblur_consistency import BlurredOnceMore, blurred_once_more, consistency_loss, moved
 
 RADII = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 
@@ -38,6 +42,21 @@ def test_moved_distributions_are_distributions_of_the_moved_radius():
     mean = (moved(inside, RADII, added) * nodes[:, None, None]).sum(1)
     expected = (inside * (nodes.square() + added[:, None].square()).sqrt()[..., None, None]).sum(1)
     assert torch.allclose(mean, expected, atol=1e-5)
+
+
+def test_a_damaged_capture_is_drawn_again(tmp_path):
+    whole, damaged = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(whole)
+    damaged.write_bytes(whole.read_bytes()[:2000])
+    captures = SimpleNamespace(config=SimpleNamespace(patch=32), batch=4)
+    for files in ([whole, damaged], [damaged]):
+        samples = BlurredOnceMore(captures, PhotosInMemory(files, 1.0))
+        if whole in files:
+            parts = [samples._part_of_a_photo(np.random.default_rng(seed)) for seed in range(8)]
+            assert {part.shape for part in parts} == {(3, 32, 32)}
+        else:
+            with pytest.raises(ValueError, match="objective.captures: expected whole photos of at least 32 pixels"):
+                samples._part_of_a_photo(np.random.default_rng(0))
 
 
 def test_the_loss_is_least_where_the_radius_has_grown_as_it_must():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from samplers.weights import load_score_network
 from train import average, score
 from train.config import OptimConfig
 from train.loop import learning_rate_factor
+from train.tracking import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +233,37 @@ def test_wandb_offline_leaves_a_run_folder(photos, tmp_path):
     assert len(folders) == 1 and list(folders[0].glob("*.wandb"))
 
 
+def test_weights_of_checkpoints_are_stored_where_they_are_wanted(photos, tmp_path, monkeypatch):
+    stored = []
+
+    def store(self, step, folder, *, final):
+        stored.append((step, final))
+        load_score_network(folder)
+
+    monkeypatch.setattr(Tracker, "wants_weights", lambda self, *, final: True)
+    monkeypatch.setattr(Tracker, "weights", store)
+    assert score.main(settings(photos, tmp_path / "run")) == 0
+    assert stored == [(3, False), (6, False), (8, True)]
+
+
+def test_an_export_is_never_missing_while_it_is_replaced(photos, tmp_path, monkeypatch):
+    command = settings(photos, tmp_path / "run", "optim.steps=2")
+    assert score.main(command) == 0
+    export, replace = tmp_path / "run" / "export", Path.replace
+
+    def killed(self, target):
+        if self.name == "export.part":
+            raise OSError("killed")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    assert score.main(command) == 1
+    assert not export.exists() and load_score_network(export.with_name("export.old"))
+    monkeypatch.undo()
+    assert score.main(command) == 0
+    assert load_score_network(export) and not export.with_name("export.part").exists()
+
+
 def test_dry_run_prints_settings_and_writes_nothing(photos, tmp_path, capsys):
     assert score.main([*settings(photos, tmp_path / "run", "optim.accumulate=2"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
@@ -261,6 +294,7 @@ def test_dry_run_prints_settings_and_writes_nothing(photos, tmp_path, capsys):
         (["averages.lengths=[0.1,.nan]"], 2, "averages.lengths: the length of an average must be in"),
         (["data.max_smoothness=.inf"], 2, "data.max_smoothness must be a finite number, got inf"),
         (["noise.sigma_max=0.01", "run.samples=4"], 2, "run.samples must be 0 unless noise.sigma_max is above 0.01"),
+        (["noise.sigma_max=0.01", "run.probe_every=4"], 2, "run.probe_every must be 0 unless noise.sigma_max is above"),
         (["nonsense"], 2, "all else as key=value, got "),
         (["data.root=/nowhere/at/all"], 1, "/nowhere/at/all"),
         (["optim.lr=1e30"], 1, "lower optim.lr"),
