@@ -66,6 +66,11 @@ class Place:
                 os.replace(self.folder / name, self.target / name)
         (self.folder / _WHOLE).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Removes the folder, unless it holds finished results that could not be put in place."""
+        if not (self.folder / _WHOLE).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def recover(self) -> None:
         """Finishes or clears away what a process that was killed has left."""
         if (self.folder / _WHOLE).exists():
@@ -106,14 +111,17 @@ def claimed(result: Path) -> Iterator[Place]:
             raise
         if lock is None:
             raise BusyError(f"{result}: expected to be the only process at work on it, got another one")
-        place.recover()
+        try:
+            place.recover()
+        except OSError as error:
+            raise PhotoError(f"{result}: the results cannot be put in place: {error.strerror or error}") from error
         yield place
     finally:
         if lock is not None:
             try:
-                shutil.rmtree(place.folder, ignore_errors=True)
+                place.clear()
             except KeyboardInterrupt:
-                shutil.rmtree(place.folder, ignore_errors=True)
+                place.clear()
                 raise
             finally:
                 os.close(lock)

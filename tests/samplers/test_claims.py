@@ -42,6 +42,21 @@ def test_an_interrupt_at_any_step_leaves_nothing_and_frees_the_place(tmp_path, m
         assert place.folder.is_dir()
 
 
+def test_results_that_cannot_be_put_in_place_are_kept(tmp_path):
+    place = tmp_path / ".cat.png.part"
+    place.mkdir()
+    (place / "cat.png").write_bytes(b"finished")
+    (place / "whole").write_bytes(b"cat.png")
+    (tmp_path / "cat.png").mkdir()
+    with pytest.raises(PhotoError, match="cannot be put in place: Is a directory"), claimed(tmp_path / "cat.png"):
+        pass
+    assert (place / "cat.png").read_bytes() == b"finished"
+    (tmp_path / "cat.png").rmdir()
+    with claimed(tmp_path / "cat.png"):
+        assert (tmp_path / "cat.png").read_bytes() == b"finished"
+    assert not place.exists()
+
+
 def test_an_interrupt_within_the_removal_leaves_nothing(tmp_path, monkeypatch):
     def half_done(folder, **options):
         monkeypatch.undo()
