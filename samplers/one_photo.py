@@ -13,9 +13,11 @@ import torch
 from tqdm import tqdm
 
 from photos import Photo, ValueRange, open_pages, write, write_map, write_overlay, write_report
+from photos.files import format_of
 from photos.stack import join
 from samplers.batch import Job, written_together
 from samplers.pipeline import Restoration
+from samplers.posterior_samples import SampledRestoration
 from samplers.profile_light import ProfileLight
 from samplers.record import SOFTWARE, Record
 from samplers.restoring import Method
@@ -23,7 +25,7 @@ from samplers.reverse_process import SamplerStep
 from samplers.trajectory import Trajectory
 from samplers.wishes import MaskError, Wishes, restore_as_wished
 
-__all__ = ["FileOptions", "MapError", "restore_file"]
+__all__ = ["FileOptions", "MapError", "check_map", "restore_file"]
 
 # How the figures of pages make those of a stack.
 _JOINED = {"evaluations": sum, "mean_radius": mean, "largest_radius": max, "noise_std": mean, "looks_like_motion": any}
@@ -118,6 +120,13 @@ def restore_file(
     return summary
 
 
+def check_map(photo: Photo, radius_map: np.ndarray | None) -> None:
+    """Checks that a map, if one is given, is as large as a photo; raises a `MapError`."""
+    size = photo.pixels.shape[:2]
+    if radius_map is not None and radius_map.shape != size:
+        raise MapError(f"expected a map of {_size(size)} pixels as {photo.path} has, got {_size(radius_map.shape)}")
+
+
 def _restore(
     photo: Photo,
     method: Method,
@@ -129,9 +138,7 @@ def _restore(
     trajectory: Trajectory | None,
 ) -> tuple[Restoration, np.ndarray]:
     """Restores a picture; also gives the values before: stored ones, or by profile sRGB codes of the same light."""
-    size = photo.pixels.shape[:2]
-    if radius_map is not None and radius_map.shape != size:
-        raise MapError(f"expected a map of {_size(size)} pixels as {photo.path} has, got {_size(radius_map.shape)}")
+    check_map(photo, radius_map)
     light = ProfileLight.of(photo) if by_profile else None
     values = photo.pixels if light is None else light.to_codes(photo.pixels)
     image = torch.from_numpy(values).permute(2, 0, 1)[None].to(device).contiguous()
@@ -161,8 +168,9 @@ def _in_stored_values(photo: Photo, values: np.ndarray, restored: Restoration) -
         after = light.restored(photo.pixels, values, image[0].permute(1, 2, 0).cpu().numpy())
         return torch.from_numpy(after).permute(2, 0, 1)[None]
 
-    samples = {"samples": tuple(map(stored, restored.samples))} if getattr(restored, "samples", None) else {}
-    return replace(restored, image=stored(restored.image), **samples)
+    if isinstance(restored, SampledRestoration):
+        return restored.of([stored(sample) for sample in restored.samples])
+    return replace(restored, image=stored(restored.image))
 
 
 def _labelled(photo: Photo, entry: dict | None, options: FileOptions) -> Photo:
@@ -266,7 +274,8 @@ def _join_pages(names: Mapping, count: int) -> None:
     """Makes stacks of what was written for each page; of pages to look at, the middle one stands for all."""
     for temporary in names.values():
         pages = [temporary.parent / f"page{number}" / temporary.name for number in range(count)]
-        if temporary.suffix.lower() in (".tif", ".tiff"):
+        # By content: a stack's suffix may be another, as .lsm of microscopes.
+        if format_of(pages[0].read_bytes()) == "TIFF":
             join(pages, temporary)
         else:
             pages[count // 2].rename(temporary)

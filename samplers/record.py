@@ -82,8 +82,7 @@ class Record:
             entry: What `of` gave.
             facts: What the summary says of the restoration.
         """
-        digest = hashlib.sha256(names[job.result].read_bytes()).hexdigest()
-        text = json.dumps(entry | {"result_sha256": digest, "summary": dict(facts)})
+        text = json.dumps(entry | {"outputs": _digests(job, names), "summary": dict(facts)})
         tifffile.tiffcomment(names[job.defocus_map], text.encode("ascii"))
 
     def finished(self, job: Job) -> dict | None:
@@ -99,7 +98,8 @@ class Record:
             expected = self.of(job.photo, job.photo.read_bytes())
             # The photo may have been renamed since; its content counts.
             same = all(signed[key] == expected[key] for key in expected if key != "photo")
-            whole = signed["result_sha256"] == hashlib.sha256(job.result.read_bytes()).hexdigest()
+            # Of an earlier run there may be more than this one would make.
+            whole = _digests(job).items() <= signed["outputs"].items()
             return dict(signed["summary"]) if same and whole else None
         except Exception:
             # Whatever is wrong with a file that is not ours: the photo is not done.
@@ -161,7 +161,8 @@ def _xmp(path: Path) -> bytes | None:
     try:
         with tifffile.TiffFile(path) as file:
             return bytes(file.pages[0].tags[700].value)
-    except (OSError, ValueError, KeyError, TypeError, tifffile.TiffFileError):
+    except Exception:
+        # No TIFF, or a damaged one, which the reader explains.
         return read(path).details.xmp
 
 
@@ -170,10 +171,25 @@ def _spelled(value: object) -> tuple[str, str | None]:
     text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
     path = Path(text)
     # A folder of the photographer's computer is nobody's business.
-    shown = path.name if path.is_absolute() else text
     if isinstance(value, str) and path.is_file():
-        return shown, hashlib.sha256(path.read_bytes()).hexdigest()
-    return shown, None
+        return path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.name if path.is_absolute() else text, None
+
+
+def _digests(job: Job, names: Mapping[Path, Path] | None = None) -> dict[str, str]:
+    """Digests of all that is made of a photo, by what follows its name; of the map those of its radii alone.
+
+    Args:
+        job: The photo.
+        names: Where each output lies for the time being; None where it belongs.
+    """
+    digests = {}
+    for output in job.outputs:
+        file = output if names is None else names[output]
+        # The map will hold these digests.
+        content = tifffile.imread(file).tobytes() if output == job.defocus_map else file.read_bytes()
+        digests[output.name.removeprefix(job.result.name)] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def _folder_digest(name: str) -> str | None:

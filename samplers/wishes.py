@@ -47,6 +47,11 @@ class Wishes:
     strength: float = 1.0
     warn: Callable[[str], None] | None = None
 
+    def check(self, size: tuple[int, int]) -> None:
+        """Checks that the mask has a photo's height and width; raises a `MaskError`."""
+        if self.mask is not None and self.mask.shape != size:
+            raise MaskError(f"expected a mask of {_size(size)} pixels as the photo has, got {_size(self.mask.shape)}")
+
 
 def facts_of_wishes(mask: str | None, max_radius: float | None, strength: float) -> dict[str, str | float]:
     """What a report says of what was to stay as it was: of the mask its name, of the others see `Wishes`."""
@@ -74,9 +79,8 @@ def restore_as_wished(
         FloatingPointError: If the result is not finite.
     """
     size, mask, confidence, moved = tuple(image.shape[-2:]), wishes.mask, None, False
+    wishes.check(size)
     if mask is not None:
-        if mask.shape != size:
-            raise MaskError(f"expected a mask of {_size(size)} pixels as the photo has, got {_size(mask.shape)}")
         mask = torch.from_numpy(mask)[None, None].to(image)
     if radius_map is None:
         radius_map, confidence = method.estimate_map(image)

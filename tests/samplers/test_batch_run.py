@@ -18,7 +18,7 @@ from command_line import fails, files, outputs
 from PIL import Image
 
 import samplers.deblur
-from photos import read, read_map
+from photos import read, read_map, write_map
 from samplers.pipeline import Restoration
 from samplers.summary import Row, write_summary
 
@@ -197,9 +197,20 @@ def test_resuming_keeps_what_is_the_same_and_nothing_else(brightening, deblur, p
     Image.fromarray(codes[::-1]).save(photo)
     fails(deblur(photo, "--method", "tv", "--resume"), 3, photo, "--overwrite")
     assert len(deblur(photo, "--method", "tv", "--resume", "--overwrite")[1]) == len(outputs("cat.png"))
-    with (out / "cat.png").open("ab") as stream:
-        stream.write(b"more")
-    fails(deblur(photo, "--method", "tv", "--resume"), 3, photo, "--overwrite")
+    # Of all that was written.
+    for name in outputs("cat.png"):
+        before = (out / name).read_bytes()
+        if name.endswith("_defocus.tif"):
+            write_map(out / name, read_map(out / name) + 1)
+        else:
+            (out / name).write_bytes(before + b"more")
+        fails(deblur(photo, "--method", "tv", "--resume"), 3, photo, "--overwrite")
+        (out / name).write_bytes(before)
+    assert deblur(photo, "--method", "tv", "--resume") == (0, [], [])
+    # A report that this command would not write may be that of another.
+    assert deblur(photo, "--method", "tv", "--no-report", "--overwrite", "--strength", "0.5")[0] == 0
+    assert deblur(photo, "--method", "tv", "--no-report", "--resume", "--strength", "0.5") == (0, [], [])
+    fails(deblur(photo, "--method", "tv", "--resume", "--strength", "0.5"), 3, photo, "--overwrite")
 
 
 def test_another_process_at_work_is_named(brightening, deblur, photo, out):
@@ -298,12 +309,13 @@ def test_a_mask_that_does_not_fit_a_page_names_the_page(brightening, deblur, cod
     assert not out.exists()
 
 
-def test_a_stack_becomes_stacks(brightening, deblur, codes, tmp_path, out):
+@pytest.mark.parametrize("name", ["stack.tif", "stack.lsm", "stack.png"])
+def test_a_stack_becomes_stacks(brightening, deblur, codes, tmp_path, out, name):
     stack = np.stack([codes[..., 0], codes[..., 1], codes[..., 2]]).astype(np.uint16) * 16
-    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata=None)
-    assert deblur(tmp_path / "stack.tif", "--method", "tv", "--range", "0,4095")[0] == 0
-    assert files(out) == sorted(outputs("stack.tif"))
-    after, maps = tifffile.imread(out / "stack.tif"), tifffile.imread(out / "stack.tif_defocus.tif")
+    tifffile.imwrite(tmp_path / name, stack, photometric="minisblack", metadata=None)
+    assert deblur(tmp_path / name, "--method", "tv", "--range", "0,4095")[0] == 0
+    assert files(out) == sorted(outputs(name))
+    after, maps = tifffile.imread(out / name), tifffile.imread(out / f"{name}_defocus.tif")
     assert after.dtype == np.uint16 and after.shape == maps.shape == stack.shape
     alone = []
     for number, page in enumerate(stack):
@@ -311,5 +323,5 @@ def test_a_stack_becomes_stacks(brightening, deblur, codes, tmp_path, out):
         assert deblur(tmp_path / f"{number}.tif", "--method", "tv", "--range", "0,4095")[0] == 0
         alone.append(tifffile.imread(out / f"{number}.tif"))
     np.testing.assert_array_equal(after, np.stack(alone))
-    assert "2 of 3" in (out / "stack.tif_report.html").read_text("utf-8")
-    assert deblur(tmp_path / "stack.tif", "--method", "tv", "--range", "0,4095", "--resume") == (0, [], [])
+    assert "2 of 3" in (out / f"{name}_report.html").read_text("utf-8")
+    assert deblur(tmp_path / name, "--method", "tv", "--range", "0,4095", "--resume") == (0, [], [])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from command_line import fails
 from PIL import Image
 
@@ -14,6 +15,8 @@ from photos import inscription_of, read, write_map
 from photos.profile import curves_of
 from photos.raw import ADOBE_RGB
 from samplers.deblur import main
+from samplers.one_photo import _in_stored_values
+from samplers.posterior_samples import SampledRestoration
 from samplers.profile_light import ProfileLight
 
 
@@ -74,11 +77,15 @@ def test_without_metadata_the_picture_says_nothing(deblur, codes, tmp_path, out)
     assert written.icc == ADOBE_RGB and inscription_of(written.details.xmp) is None
     assert b"ScoreFocus" not in (out / "a.jpg").read_bytes() and b"mine" not in (out / "a.jpg").read_bytes()
     fails(deblur("--show-parameters", out / "a.jpg", "--method", "tv"), 3, out / "a.jpg", "parameters")
+    (tmp_path / "damaged.tif").write_bytes(b"II*\0\xff\xff\0\0")
+    fails(deblur("--show-parameters", tmp_path / "damaged.tif", "--method", "tv"), 3, tmp_path / "damaged.tif")
 
 
-def test_files_that_are_named_are_known_by_content_not_by_place(deblur, photo, tmp_path, out):
+def test_files_that_are_named_are_known_by_content_not_by_place(deblur, photo, tmp_path, out, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
     write_map(tmp_path / "map.tif", np.full((40, 56), 2.0))
-    assert deblur(photo, "--method", "tv", "--defocus-map", tmp_path / "map.tif")[0] == 0
+    # Not even of a relative path.
+    assert deblur(photo, "--method", "tv", "--defocus-map", f"{tmp_path.name}/map.tif")[0] == 0
     record = json.loads(inscription_of(read(out / "cat.png").details.xmp))
     assert record["arguments"] == ["--method", "tv", "--defocus-map", "map.tif"]
     before = record["files"]["--defocus-map"]
@@ -142,6 +149,19 @@ def test_linear_light_is_that_of_the_profile(tmp_path, gamma):
     light_back = ProfileLight.of(photo).restored(photo.pixels, codes, half.astype(np.float32)).astype(float)
     np.testing.assert_allclose(light_back ** (round(gamma * 256) / 256), light / 2, atol=5e-4)
     assert np.array_equal(ProfileLight.of(photo).restored(photo.pixels, codes, codes), photo.pixels)
+
+
+def test_mean_and_spread_of_samples_are_those_of_their_stored_values(tmp_path):
+    photo = photo_with(gamma_profile(1.0), np.full((8, 9, 3), 0.02), tmp_path / "a.tif")
+    codes, generator = ProfileLight.of(photo).to_codes(photo.pixels), torch.Generator().manual_seed(0)
+    base = torch.from_numpy(codes).permute(2, 0, 1)[None]
+    samples = [(base + 0.03 * torch.randn(base.shape, generator=generator)).clamp(0, 1) for _ in range(4)]
+    drawn = SampledRestoration(base, torch.ones(1, 1, 8, 9), None, 0.01, 0).of(samples)
+    stored = _in_stored_values(photo, codes, drawn)
+    again = torch.cat(stored.samples)
+    assert not torch.allclose(again, torch.cat(samples), atol=0.02)
+    torch.testing.assert_close(stored.image, again.mean(0, keepdim=True))
+    torch.testing.assert_close(stored.spread, again.var(0, keepdim=True).mean(1, keepdim=True).sqrt())
 
 
 def test_srgb_photos_are_left_alone(tmp_path):
