@@ -46,7 +46,7 @@ class MethodChoice:
         latent_prior: `on` or `off`.
         samples: Number of samples that are drawn.
         trajectory: Whether the reverse process is to be shown, which not all methods have.
-        seed: Of the sampler's noise.
+        seed: Of the sampler's noise; 0 if None.
         device: `auto`, or a name of PyTorch.
         tile: Side of the network's tiles in pixels.
     """
@@ -64,7 +64,7 @@ class MethodChoice:
     latent_prior: str | None = None
     samples: int | None = None
     trajectory: bool = False
-    seed: int = 0
+    seed: int | None = None
     device: str = "auto"
     tile: int | None = None
 
@@ -114,7 +114,9 @@ class MethodChoice:
 
     def _check_what_networks_alone_take(self) -> None:
         got = f"expected only with --method score or swin-diff, got --method {self.method}"
-        alone = {"map-estimator": self.map_estimator, "weights": self.weights, "tile": self.tile}
+        alone = {
+            "map-estimator": self.map_estimator, "weights": self.weights, "tile": self.tile, "seed": self.seed,
+        }  # fmt: skip
         for option, value in alone.items():
             if value is not None:
                 raise UsageError(f"--{option}: {got}")
@@ -177,11 +179,11 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     facts = {"method": choice.method, "psf": choice.psf, "light": choice.light}
     if not choice.map_given:
         facts["map estimator"] = estimator
-    facts |= {"weights": weights, "preset": preset, "seed": choice.seed, **asdict(settings)}
+    facts |= {"weights": weights, "preset": preset, "seed": choice.seed or 0, **asdict(settings)}
     # What null stands for.
     facts["strength"], facts["latent_prior_variance"] = settings.guidance_strength, settings.regression_variance
     method = ScoreMethod(
-        pipeline, settings, lens=lens, noise_std=choice.noise_std, seed=choice.seed, map_estimator=estimator
+        pipeline, settings, lens=lens, noise_std=choice.noise_std, seed=choice.seed or 0, map_estimator=estimator
     )
     if choice.samples is None:
         return method, device, facts
@@ -200,9 +202,9 @@ def _swin_diff_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict
     facts = {"method": choice.method} | ({} if choice.map_given else {"map estimator": estimator})
     method = SwinDiffMethod(
         network, defocus_map, map_estimator=estimator, tile=choice.tile or 1024, noise_std=choice.noise_std,
-        seed=choice.seed,
+        seed=choice.seed or 0,
     )  # fmt: skip
-    return method, device, facts | {"weights": weights, "seed": choice.seed}
+    return method, device, facts | {"weights": weights, "seed": choice.seed or 0}
 
 
 def _estimator(choice: MethodChoice, network: object, weights: str) -> str:

@@ -122,7 +122,7 @@ def command_parser() -> Parser:
     add("--strip-metadata", action="store_true", help="write no metadata but the colour profile")
     add("--samples", type=samples, metavar="N", help="draw N samples: their mean, spread, and each of them as files")
     add("--trajectory", action="store_true", help="write the reverse process as animation and plot")
-    add("--seed", type=seed, default=0, metavar="N", help="of the sampler's noise (default: 0)")
+    add("--seed", type=seed, metavar="N", help="of the sampler's noise (default: 0)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     add("--tile", type=int, metavar="N", help="side of the network's tiles in pixels; less needs less memory")
     add("--resume", action="store_true", help="keep results of the same photos by the same parameters")
@@ -158,6 +158,7 @@ def _restore_all(
     for option, given in (("--defocus-map", arguments.defocus_map), ("--mask", arguments.mask)):
         if given is not None and total != 1:
             raise UsageError(f"{option}: expected one photo, got {total}")
+    arguments.seed = arguments.seed or None  # The default, said or not.
     record = Record(command_parser(), arguments, choice.overrides)
     run = (BatchRun if launch.alone or arguments.dry_run else partial(SharedRun, launch))(
         jobs, Path(arguments.output), record, overwrite=arguments.overwrite, resume=arguments.resume,
@@ -193,8 +194,9 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
     except (ConfigError, PhotoError) as error:
         raise UsageError(str(error)) from None
 
+    given = {"map": arguments.defocus_map, "mask": arguments.mask}
     if arguments.dry_run:
-        return print_estimates(jobs, method, device, arguments.range, run)
+        return print_estimates(jobs, method, device, arguments.range, run, radius_map, wishes, given)
     options = FileOptions(
         arguments.range, keep_metadata=not arguments.strip_metadata,
         profile_light=choice.profile_light, record=run.record,
@@ -204,7 +206,7 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
         told = wishes if arguments.quiet else replace(wishes, warn=partial(_warn, job))
         return restore_file(job, method, device, radius_map, facts, label, told, options, check)
 
-    run.restore(jobs, restore, {"map": arguments.defocus_map, "mask": arguments.mask})
+    run.restore(jobs, restore, given)
 
 
 def _warn(job: object, text: str) -> None:

@@ -162,10 +162,16 @@ def fulfil(
     def restore(job: Job, label: str | None, check: Callable[[], None]) -> dict:
         return restore_file(job, _Watched(method, watch), where, None, facts, label, wishes, options, check)
 
-    run.restore([job], restore, {"map": None, "mask": "mask"})
-    if errors:
-        raise _said(errors[0], request.photo)
-    command, _ = shown_parameters(job.result)
+    try:
+        run.restore([job], restore, {"map": None, "mask": "mask"})
+        if errors:
+            raise _said(errors[0], request.photo)
+    except BaseException:
+        if mask_file is not None:
+            mask_file.unlink(missing_ok=True)
+        raise
+    # From the map: a JPEG may have no room for it.
+    command, _ = shown_parameters(job.defocus_map)
     return DemoResult(job, mask_file, run.row(job).facts, command, tuple(warnings))
 
 

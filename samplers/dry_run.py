@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,11 +13,13 @@ from torch.nn import functional as F
 from diffusion.tiles import tiles
 from photos import ValueRange, open_pages
 from samplers.batch import Job
-from samplers.batch_run import FAILURES, BatchRun
+from samplers.batch_run import FAILURES, BatchRun, FinishedError
 from samplers.memory import fitting_tile, free_bytes, peak_bytes
+from samplers.one_photo import check_map
 from samplers.posterior_samples import SamplesMethod
 from samplers.restoring import Method, ScoreMethod
 from samplers.tiling import TiledNetwork
+from samplers.wishes import Wishes
 
 __all__ = ["Probe", "print_estimates", "probe"]
 
@@ -83,8 +86,9 @@ def _score_method(method: Method) -> ScoreMethod | None:
 
 
 def print_estimates(
-    jobs: Sequence[Job], method: Method, device: torch.device, value_range: ValueRange | None, run: BatchRun
-) -> None:
+    jobs: Sequence[Job], method: Method, device: torch.device, value_range: ValueRange | None, run: BatchRun,
+    radius_map: np.ndarray | None, wishes: Wishes, given: Mapping[str, str | None],
+) -> None:  # fmt: skip
     """Prints a line for each photo and one for all, and reports what would fail.
 
     Args:
@@ -92,18 +96,27 @@ def print_estimates(
         method: How they are restored.
         device: Where.
         value_range: Stored values of black and white.
-        run: Takes note of photos that cannot be read or restored.
+        run: Takes note of photos that cannot be read, restored or written.
+        radius_map: The map that was given, if one was.
+        wishes: What is to stay.
+        given: Names of `map` and `mask`, as of `BatchRun.restore`.
     """
     measured, total, estimated, score = None, 0.0, 0, _score_method(method)
     network = None if score is None else score.pipeline.score_network
     for job in jobs:
         try:
+            run.check(job)
             pages = open_pages(job.photo, value_range)
             photo = next(iter(pages))
+            check_map(photo, radius_map)
+            wishes.check(photo.pixels.shape[:2])
             if measured is None:
                 measured = probe(torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].to(device).contiguous(), method)
+        except FinishedError:
+            print(f"{job.photo}: kept, it is done")
+            continue
         except FAILURES as error:
-            run.failed(job, error)
+            run.failed(job, error, given)
             continue
         estimated += 1
         height, width = photo.pixels.shape[:2]

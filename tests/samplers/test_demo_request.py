@@ -94,9 +94,10 @@ def test_every_evaluation_is_told_and_each_may_be_the_last(ask, tmp_path):
             if now == last:
                 raise Cancelled
 
-        with pytest.raises(Cancelled):
-            ask(stop)
-        assert files(tmp_path / "results") == []
+        for painted in ({}, {"painted": np.ones((40, 56), bool)}):
+            with pytest.raises(Cancelled):
+                ask(stop, **painted)
+            assert files(tmp_path / "results") == []
 
 
 def test_a_preview_has_the_colours_and_the_proportions_of_the_photo(deep, codes, tmp_path):

@@ -2,12 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from command_line import fails, files
 from PIL import Image
 
 from diffusion import ScoreNetwork
+from photos import write_map
 from samplers.dry_run import Probe
 from samplers.memory import SMALLEST_TILE, fitting_tile, free_bytes, peak_bytes
 
@@ -71,6 +73,7 @@ def test_a_dry_run_writes_nothing_and_says_what_photos_cost(deblur, photo, codes
 
 def test_a_dry_run_says_what_would_fail(deblur, photo, tmp_path, out):
     (tmp_path / "bad.png").write_bytes(b"none")
+    Image.new("L", (60, 60)).save(tmp_path / "large.png")
     fails(deblur(tmp_path / "missing.png", "--dry-run"), 3, "missing.png")
     code, output, errors = deblur(photo, tmp_path / "bad.png", tmp_path / "missing.png", "--dry-run")
     assert code == 6 and output[0].startswith(f"{photo}: 56 x 40") and output[1].startswith("1 photos: about")
@@ -78,6 +81,12 @@ def test_a_dry_run_says_what_would_fail(deblur, photo, tmp_path, out):
     # As a run: the capture cannot guide so where some pixels count less.
     fails(deblur(photo, "--dry-run", "guidance=range-null", "model_error=0"), 2, "range-null")
     assert files(out) == []
+    write_map(tmp_path / "map.tif", np.ones((5, 5)))
+    fails(deblur(photo, "--dry-run", "--defocus-map", tmp_path / "map.tif"), 2, "map.tif", "5 x 5")
+    fails(deblur(photo, "--dry-run", "--mask", tmp_path / "large.png"), 2, "large.png", "expected a mask of 56 x 40")
+    assert deblur(photo)[0] == 0
+    fails(deblur(photo, "--dry-run"), 3, out / "cat.png", "--overwrite")
+    assert deblur(photo, "--dry-run", "--resume")[1] == [f"{photo}: kept, it is done"]
 
 
 def test_little_free_memory_means_small_tiles_and_the_same_picture(deblur, photo, out, monkeypatch):
