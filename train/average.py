@@ -56,7 +56,10 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     weights, error = combine(snapshots, step, length)
     config = load_config(ScoreConfig, run / "config.yaml")
     network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise ValueError(f"{run}: expected snapshots of the network in config.yaml, got those of another") from None
     export_pipeline(network, folder, config.noise, config.pipeline)
     advice = "" if error < 0.05 else "; too far from the lengths that were tracked, or too few snapshots"
     return f"average of length {length} at step {step} in {folder}; its profile is met to {error:.2%}{advice}"

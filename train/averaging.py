@@ -16,6 +16,7 @@ safetensors, and the state is part of the checkpoints.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,7 +159,7 @@ def find_snapshots(folder: Path) -> list[Snapshot]:
         try:
             with safe_open(file, framework="pt") as content:
                 about = content.metadata()
-            found += [Snapshot(file, int(about["step"]), length) for length in json.loads(about["lengths"])]
+            found += [Snapshot(file, int(about["step"]), float(length)) for length in json.loads(about["lengths"])]
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{file}: expected a snapshot of averages, got a damaged file ({error})") from None
     if not found:
@@ -169,7 +170,9 @@ def find_snapshots(folder: Path) -> list[Snapshot]:
 def drop_snapshots_after(step: int, folder: Path) -> None:
     """Removes the files of steps that a resumed run has yet to do, and what a killed run left half written."""
     for file in folder.glob("step_*"):
-        if file.suffix == ".part" or int(file.stem.removeprefix("step_")) > step:
+        # Files of other names are somebody's copies.
+        name = re.fullmatch(r"step_(\d+)\.safetensors(\.part)?", file.name)
+        if name is not None and (name[2] or int(name[1]) > step):
             file.unlink()
 
 
@@ -234,5 +237,7 @@ def combine(snapshots: Sequence[Snapshot], step: int, length: float) -> tuple[di
     total: dict[str, Tensor] = {}
     for weight, snapshot in zip(weights, used, strict=True):
         for name, tensor in snapshot.tensors().items():
-            total[name] = total[name].add_(tensor, alpha=weight) if name in total else tensor * weight
+            if tensor.shape != total.setdefault(name, torch.zeros_like(tensor)).shape:
+                raise ValueError(f"{snapshot.file}: expected parameters as in the snapshots before, got others")
+            total[name].add_(tensor, alpha=weight)
     return {name: tensor.float() for name, tensor in total.items()}, error

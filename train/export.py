@@ -1,10 +1,11 @@
 """Exports trained networks as pipeline folders."""
 
 import hashlib
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from safetensors import SafetensorError
 
 from diffusion import SDE, VESDE, NoiseLevels, ScoreNetwork
 from diffusion.latent_prior import LatentFiLM, SwinDiff
@@ -133,21 +134,33 @@ def _half(network: Network) -> Network:
 
 def _write(saved: DefocusDeblurPipeline | Network, folder: Path, part: str = "") -> None:
     """Saves something in a folder, or in a part of it, with SHA256SUMS; an older folder is replaced when it is done."""
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
-    with quiet_diffusers():
-        saved.save_pretrained(temporary / part)
-    files = sorted(file.relative_to(temporary).as_posix() for file in temporary.rglob("*") if file.is_file())
-    sums = [f"{hashlib.sha256((temporary / file).read_bytes()).hexdigest()}  {file}\n" for file in files]
-    (temporary / SUMS).write_text("".join(sums), encoding="utf-8")
-    mode = (temporary / SUMS).stat().st_mode
-    for file in files:
-        (temporary / file).chmod(mode)  # What safetensors writes only its owner may read.
-    older = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        # Not removed yet: at any moment a whole one is there.
-        shutil.rmtree(older, ignore_errors=True)
-        folder.replace(older)
-    temporary.replace(folder)
-    shutil.rmtree(older, ignore_errors=True)
+    make_folder(folder.parent)
+    try:
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+            new, old = Path(place) / "new", Path(place) / "old"
+            new.mkdir()
+            with quiet_diffusers():
+                saved.save_pretrained(new / part)
+            files = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
+            sums = [f"{hashlib.sha256((new / file).read_bytes()).hexdigest()}  {file}\n" for file in files]
+            (new / SUMS).write_text("".join(sums), encoding="utf-8")
+            mode = (new / SUMS).stat().st_mode
+            for file in files:
+                (new / file).chmod(mode)  # What safetensors writes only its owner may read.
+            _put(new, folder, old)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{folder}: expected a folder that weights can be written to, got an error: {reason}") from error
+
+
+def _put(new: Path, folder: Path, old: Path) -> None:
+    """Renames a folder into place; what was there is moved out of the way first, and is whole at any moment."""
+    if not folder.exists():
+        new.replace(folder)
+        return
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise

@@ -246,22 +246,30 @@ def test_weights_of_checkpoints_are_stored_where_they_are_wanted(photos, tmp_pat
     assert stored == [(3, False), (6, False), (8, True)]
 
 
-def test_an_export_is_never_missing_while_it_is_replaced(photos, tmp_path, monkeypatch):
-    command = settings(photos, tmp_path / "run", "optim.steps=2")
+def test_an_export_is_never_missing_while_it_is_replaced(photos, tmp_path, monkeypatch, capsys):
+    run, replace = tmp_path / "run", Path.replace
+    command, export = settings(photos, run, "optim.steps=2"), run / "export"
     assert score.main(command) == 0
-    export, replace = tmp_path / "run" / "export", Path.replace
 
-    def killed(self, target):
-        if self.name == "export.part":
-            raise OSError("killed")
+    for name in ("export.old", "export.part"):
+        export.with_name(name).mkdir()
+        (export.with_name(name) / "mine").touch()
+    before = {file: file.stat().st_ino for file in run.rglob("export*/**/*")}
+
+    def failing(self, target):
+        if self.name == "new":
+            assert load_score_network(self) and load_score_network(self.with_name("old"))
+            raise OSError("disk gone")
         return replace(self, target)
 
-    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(Path, "replace", failing)
     assert score.main(command) == 1
-    assert not export.exists() and load_score_network(export.with_name("export.old"))
+    message = f"{export}: expected a folder that weights can be written to, got an error: disk gone"
+    assert message in capsys.readouterr().err and not list(run.glob(".export*"))
+    assert {file: file.stat().st_ino for file in run.rglob("export*/**/*")} == before
     monkeypatch.undo()
     assert score.main(command) == 0
-    assert load_score_network(export) and not export.with_name("export.part").exists()
+    assert load_score_network(export) and (run / "export.old" / "mine").exists() and not list(run.glob(".export*"))
 
 
 def test_dry_run_prints_settings_and_writes_nothing(photos, tmp_path, capsys):
