@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -92,6 +93,8 @@ def _assign(config: DictConfig, assignment: str) -> DictConfig:
     try:
         return OmegaConf.merge(config, difference)
     except OmegaConfBaseException as error:
+        if "is not a ListConfig" in str(error):
+            raise ConfigError(f"config key {key!r}: expected a list, as [A,B], got {value}") from None
         if error.full_key or error.key:
             raise
         raise ConfigError(f"config key {key!r}: {str(error).splitlines()[0]}") from None
@@ -117,14 +120,16 @@ def _read_yaml(file: Path) -> DictConfig:
 
 
 def _explain(error: OmegaConfBaseException, schema: type, file: str | Path | None) -> str:
-    key = error.full_key or error.key
+    # Of an element of a list the list's key.
+    key = re.sub(r"(\[\d+\])+$", "", str(error.full_key or error.key or "")) or None
     known = _keys(schema)
     where = f" (in {file} or on the command line)" if file else ""
-    if key is not None and str(key) not in known:
-        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    if key is not None and key not in known:
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
-        return f"unknown config key {str(key)!r}{where}; {hint}"
-    return f"config key {str(key)!r}{where}: {str(error).splitlines()[0]}"
+        return f"unknown config key {key!r}{where}; {hint}"
+    reason = "expected a list, as [A,B]" if "is not a ListConfig" in str(error) else str(error).partition("\n")[0]
+    return f"config key {key!r}{where}: {reason}"
 
 
 def _keys(schema: type, prefix: str = "") -> list[str]:

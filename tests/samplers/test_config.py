@@ -97,7 +97,8 @@ def test_defaults_are_not_shared():
         (["qqqqqq=x"], ["known keys: root, count, inner"]),
         (["inner.rate=fast"], ["'inner.rate'", "fast"]),
         (["inner=5"], ["'inner'", "5"]),
-        (["inner.widths=[a]"], ["inner.widths"]),
+        (["inner.widths=[1,a]"], ["config key 'inner.widths': ", "'a'"]),
+        (["inner.widths=8"], ["config key 'inner.widths': expected a list, as [A,B], got 8"]),
         (["inner.rate=-1"], ["inner.rate must not be negative, got -1.0"]),
         ([], ["no value for root", "root=..."]),
         (["inner.rate"], ["expected an assignment key=value, got 'inner.rate'"]),
@@ -120,6 +121,7 @@ def test_errors_name_the_key_and_what_was_expected(overrides, expected):
     [
         ("inner: {rat: 1}", "did you mean 'inner.rate'?"), ("- a\n- b", "got a list"), ("a: [1", "not a YAML file"),
         ("root: a\nroot: b", "not a YAML file"), ("\x00", "not a YAML file"),
+        ("inner: {widths: 8}", "'inner.widths' (in "), ("inner: {widths: 8}", "expected a list, as [A,B]"),
     ],
 )  # fmt: skip
 def test_errors_in_files_name_the_file(tmp_path, content, expected):
