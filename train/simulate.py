@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error, seed
@@ -90,10 +91,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     import numpy as np
-    from PIL import Image
 
-    from photos import PhotoError, write_map
-    from photos.files import make_folder, replacing
+    from photos import PhotoError
+    from photos.files import replacing
 
     targets, errors = _targets(arguments)
     code = max((report_error("train/simulate.py", error, 1) for error in errors), default=0)
@@ -105,33 +105,53 @@ def _simulate(arguments: argparse.Namespace) -> int:
         if file.exists():
             raise ValueError(f"{file}: expected no such file yet, got one; choose another folder")
     captures, unreadable = {}, set()
-    for name, photo, numbers in targets:
-        if photo in unreadable:
-            continue
-        try:
-            capture = _capture(arguments, photo, np.random.default_rng([arguments.seed, *numbers]))
-        except PhotoError as error:
-            code = report_error("train/simulate.py", error, 1)
-            unreadable.add(photo)
-            continue
-        blurred, sharp, map_ = files[name]
-        for file in files[name]:
+    try:
+        for name, photo, numbers in targets:
+            if photo in unreadable:
+                continue
+            try:
+                capture = _capture(arguments, photo, np.random.default_rng([arguments.seed, *numbers]))
+            except PhotoError as error:
+                code = report_error("train/simulate.py", error, 1)
+                unreadable.add(photo)
+                continue
+            _write(capture, files[name])
+            captures[name] = {
+                "photo": str(photo), "aperture": asdict(capture.aperture), "camera": asdict(capture.camera),
+            }  # fmt: skip
+            print(files[name][0])
+    finally:
+        # Of what is there, whatever ended the work.
+        if captures:
+            options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
+            content = json.dumps({"options": options, "captures": captures}, indent=1) + "\n"
+            with replacing(note) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+    return code
+
+
+def _write(capture, files: list[Path]) -> None:  # noqa: ANN001 - SimulatedCapture, imported late
+    """Writes capture, sharp photo and map: all of them or none."""
+    import numpy as np
+    from PIL import Image
+
+    from photos import write_map
+    from photos.files import make_folder, replacing
+
+    blurred, sharp, map_ = files
+    try:
+        for file in files:
             make_folder(file.parent)
         for file, picture in ((blurred, capture.y), (sharp, capture.x)):
             codes = np.rint(255 * picture.permute(1, 2, 0).numpy()).astype(np.uint8)
             with replacing(file) as temporary:
                 Image.fromarray(codes).save(temporary, format="PNG")
         write_map(map_, capture.radius_map[0].numpy())
-        captures[name] = {
-            "photo": str(photo), "aperture": asdict(capture.aperture), "camera": asdict(capture.camera),
-        }  # fmt: skip
-        print(blurred)
-    if not captures:
-        return code
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
-    with replacing(note) as temporary:
-        temporary.write_text(json.dumps({"options": options, "captures": captures}, indent=1) + "\n", encoding="utf-8")
-    return code
+    except BaseException:
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
+        raise
 
 
 def _parts(name: str) -> tuple[str, str, str]:

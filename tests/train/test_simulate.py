@@ -9,7 +9,7 @@ from PIL import Image
 from evaluation.paired_sets import PAIRED_SETS
 from optics.camera import Camera
 from optics.scenes import thin_lens_radius
-from photos import read_map, write_map
+from photos import PhotoError, read_map, write_map
 from train.simulate import main
 
 LENS = ["--focal-length", "50", "--f-number", "1.8", "--focus", "2", "--pixel-pitch", "60"]
@@ -173,3 +173,21 @@ def test_options_that_do_not_fit_together_are_usage_errors(photo, tmp_path, opti
     with pytest.raises(SystemExit) as stopped:
         main([str(photo), "-o", str(tmp_path / "set"), *options])
     assert stopped.value.code == 2
+
+
+def test_what_is_whole_is_noted_when_the_disk_is_full(photo, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def fill(file, radii):
+        if len(written) == 2:
+            raise PhotoError(f"{file}: the file cannot be written: No space left on device")
+        written.append(file)
+        write_map(file, radii)
+
+    monkeypatch.setattr("photos.write_map", fill)
+    out = tmp_path / "set"
+    assert main([str(photo), "-o", str(out), "--count", "4", "--largest-radius", "2"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    note = json.loads((out / "simulation.json").read_text())
+    assert note["captures"].keys() == {"cat_0", "cat_1"}
+    assert {file.stem for file in out.rglob("*.*") if file.suffix != ".json"} == {"cat_0", "cat_1"}
