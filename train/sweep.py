@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.exit_codes import INTERRUPTED
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = dict(word.partition("=")[::2] for word in arguments.overrides)
     if not all("=" in word and not word.startswith("=") for word in arguments.overrides):
         parser.error(f"expected assignments key=value, got {' '.join(arguments.overrides)}")
-    if "run.dir" not in settings:
+    if not settings.get("run.dir"):
         parser.error("run.dir=DIR is needed: the folder of the sweep")
     if arguments.count is not None and arguments.count < 1:
         parser.error(f"--count must be at least 1, got {arguments.count}")
@@ -52,11 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run_all(plan, Path(settings.pop("run.dir")), settings, dry_run=arguments.dry_run)
     except (ValueError, OSError) as error:
         return report_error("train/sweep.py", error, 1)
+    except KeyboardInterrupt:
+        return report_error("train/sweep.py", "interrupted; the same command goes on", INTERRUPTED)
 
 
 def _run_all(plan, root: Path, settings: dict[str, str], *, dry_run: bool) -> int:  # noqa: ANN001 - SweepPlan
     # The file is for W&B's agent, too, whose runs are online.
     settings, results = {"run.wandb": "offline"} | settings, []
+    named: dict[str, dict] = {}
+    for combination in plan.combinations:
+        if named.setdefault(name := folder_name(combination), combination) != combination:
+            raise ValueError(f"expected runs whose folders differ, got two called {name}: give values other spellings")
     for number, combination in enumerate(plan.combinations, start=1):
         folder = root / folder_name(combination)
         # Later words win over the ones for the agent of W&B.
@@ -99,7 +106,8 @@ def _run(words: list[str], folder: Path, combination: dict[str, object], metric:
                 temporary.write_text(json.dumps({"command": words[1:], "seconds": seconds}) + "\n", encoding="utf-8")
     try:
         run = read_run(folder)
-        value, steps = run.last(metric), run.last_step
+        # In the folder of a run that could not begin there may be the log of another.
+        value, steps = (None, 0) if status == "failed" else (run.last(metric), run.last_step)
     except ValueError:
         value, steps = None, 0
     return {

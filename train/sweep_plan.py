@@ -53,7 +53,8 @@ class SweepPlan:
 
     def words(self, combination: dict[str, object]) -> list[str]:
         """The command of a run, its macros filled in."""
-        assignments = [f"{key}={value}" for key, value in (self.constants | combination).items()]
+        settings = self.constants | combination
+        assignments = [f"{key}={'null' if value is None else value}" for key, value in settings.items()]
         macros = {
             "${env}": ["/usr/bin/env"], "${interpreter}": [sys.executable], "${program}": [self.program],
             "${args_no_hyphens}": assignments, "${args}": [f"--{word}" for word in assignments],
@@ -112,7 +113,9 @@ def read_sweep(file: str | Path, count: int | None = None, seed: int = 0) -> Swe
         # A run's values are those of its number: a longer sweep begins with the same runs.
         generators = [np.random.default_rng([seed, number]) for number in range(count)]
         combinations = [{key: _drawn(draw, rng) for key, draw in choices.items()} for rng in generators]
-    command = tuple(str(word) for word in content.get("command") or _COMMAND)
+    command = content.get("command") or list(_COMMAND)
+    require(isinstance(command, list), f"a command as a list of words, got {command}")
+    command = tuple(map(str, command))
     program = str(content.get("program", "train/score.py"))
     maximize = metric.get("goal", "minimize") == "maximize"
     return SweepPlan(command, program, metric["name"], maximize, tuple(combinations), constants)

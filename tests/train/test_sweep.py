@@ -193,3 +193,32 @@ def test_usage_errors(lr, tmp_path, capsys):
     assert "optim.lr is a parameter of" in capsys.readouterr().err
     assert sweep.main([str(tmp_path / "none.yaml"), "run.dir=x"]) == 1
     assert "cannot read the sweep" in capsys.readouterr().err
+
+
+def test_runs_of_one_folder_are_refused(lr, tmp_path, capsys):
+    lr.write_text(lr.read_text().replace("optim.batch: {values: [1, 4]}", "data.root: {values: [a/b, a-b]}"))
+    assert sweep.main([str(lr), f"run.dir={tmp_path / 'runs'}"]) == 1
+    assert "expected runs whose folders differ, got two called lr=0.01,root=a-b" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_figure_of_a_failed_run_is_none(lr, tmp_path):
+    root = tmp_path / "runs"
+    folder = root / "lr=0.1,batch=1"
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text('{"step": 9, "psnr": 99}\n')
+    assert sweep.main([str(lr), f"run.dir={root}"]) == 1
+    results = {row["folder"]: row for row in json.loads((root / "results.json").read_text())["runs"]}
+    assert results[folder.name]["status"] == "failed" and results[folder.name]["value"] is None
+
+
+def test_words_of_a_sweep_are_those_of_the_settings(lr, tmp_path, capsys):
+    lr.write_text(lr.read_text().replace("optim.steps: {value: 9}", "data.cache: {value: null}"))
+    assert sweep.main([str(lr), f"run.dir={tmp_path}", "--dry-run"]) == 0
+    assert "data.cache=null" in capsys.readouterr().out
+    lr.write_text(lr.read_text().partition("command:")[0] + "command: python train/score.py\n")
+    assert sweep.main([str(lr), f"run.dir={tmp_path}", "--dry-run"]) == 1
+    assert "expected a command as a list of words, got python train/score.py" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        sweep.main([str(lr), "run.dir=", "--dry-run"])
+    assert end.value.code == 2
