@@ -33,7 +33,10 @@ def changed_settings(file: Path, config: object) -> list[str]:
         ValueError: If the file cannot be read.
     """
     now = OmegaConf.to_container(OmegaConf.structured(config))
-    return list(_differences(config, now, recorded_settings(file)))
+    try:
+        return list(_differences(config, now, recorded_settings(file)))
+    except (TypeError, AttributeError):
+        raise ValueError(f"{file}: expected the settings of the run, got a value in place of a group of them") from None
 
 
 def recorded_settings(file: Path) -> dict:
@@ -48,7 +51,9 @@ def recorded_settings(file: Path) -> dict:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{file}: expected the settings of the run in YAML, got {reason}") from None
-    return content if isinstance(content, dict) else {}
+    if not content or not isinstance(content, dict):
+        raise ValueError(f"{file}: expected the settings of the run in YAML, got none")
+    return content
 
 
 def _differences(config: object, now: dict, before: dict, prefix: str = ""):  # noqa: ANN202 - an iterator of str

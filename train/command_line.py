@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from samplers.command_line import Parser, report_error
+from samplers.exit_codes import INTERRUPTED
+from samplers.launch import Launch
 
 __all__ = ["run_training"]
 
@@ -45,6 +47,9 @@ def run_training(
     except (ValueError, OSError, SafetensorError, ToldElsewhere) as error:
         # SafetensorError where weights cannot be exported, the disk being full for example.
         failure = error
+    except KeyboardInterrupt:
+        again = "" if arguments.dry_run else "; the same command goes on from the newest checkpoint"
+        return INTERRUPTED if Launch.of().rank else report_error(script, f"interrupted{again}", INTERRUPTED)
     except RuntimeError as error:
         if not lost_peer(error):
             raise

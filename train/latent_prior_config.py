@@ -101,6 +101,8 @@ class LatentPriorConfig:
             raise ValueError("init must be the export of a run of stage 1 for stage=2, got null")
         require(0 <= self.prior_dropout <= 1, "prior_dropout", "in [0, 1]")
         require(0 < self.pairs_share <= 1, "pairs_share", "in (0, 1]")
+        if self.pairs is None and self.pairs_share == 1:
+            raise ValueError("pairs_share must be below 1 unless pairs names a folder, got 1 with null")
         if self.simulates and not self.data.root:
             raise ValueError("no value for data.root: give it as data.root=..., or pairs=... with pairs_share=1")
         if not self.simulates and self.data.root:

@@ -97,6 +97,12 @@ class TrainingLoop:
                 f"{world} x {optim.accumulate}"
             )
         self.micro_batch = optim.batch // (world * optim.accumulate)
+        root = self.config.data.root
+        if root and self.run_dir.resolve().is_relative_to(Path(root).resolve()):
+            raise ConfigError(
+                f"run.dir={self.run_dir}: expected a folder outside of data.root={root}, where its pictures would "
+                "become training photos, got one in it"
+            )
         self.resumes = on_main_process(self.accelerator, lambda: bool(find_checkpoints(self.run_dir)))
         if self.resumes:
             on_main_process(self.accelerator, self._check_settings)
@@ -263,6 +269,11 @@ class TrainingLoop:
             self._check_settings()
             if not self._allow_changes:
                 check_photos(self.run_dir, self._photos)
+        elif (self.run_dir / "export").exists():
+            raise ConfigError(
+                f"{self.run_dir}: expected a new folder, or a run with checkpoints, got one with an export and without "
+                "checkpoints; give another run.dir"
+            )
         self.left_out.forget()
 
     def _optimize(

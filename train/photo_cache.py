@@ -9,6 +9,7 @@ memory streams from the disk, and processes share what is in memory.
 
 import json
 import multiprocessing
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from photos import PhotoError
-from photos.files import decode, file_bytes, replacing
+from photos.files import decode, file_bytes, make_folder, replacing
 from train.duplicates import fingerprint
 from train.left_out import LeftOut
 
@@ -132,7 +133,7 @@ def fill_cache(sizes: dict[Path, tuple[int, int]], folder: Path, workers: int, r
     if all(_key(file) in known for file in sizes):
         # Without the lock, so that a complete folder may be read-only.
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):
         known = _index(folder)
         missing = [file for file in sizes if _key(file) not in known]
@@ -143,7 +144,7 @@ def fill_cache(sizes: dict[Path, tuple[int, int]], folder: Path, workers: int, r
         needed, free = sum(3 * sizes[file][0] * sizes[file][1] for file in missing), shutil.disk_usage(folder).free
         if needed > free:
             raise ValueError(
-                f"{folder}: expected {needed / 2**30:.1f} GiB for decoded photos, got {free / 2**30:.1f} GiB of free "
+                f"{folder}: expected {needed / 2**20:.0f} MiB for decoded photos, got {free / 2**20:.0f} MiB of free "
                 "space; choose another data.cache, or null"
             )
         report(f"decoding {len(missing)} photos ({needed / 2**30:.2f} GiB) into {folder}")
@@ -154,7 +155,7 @@ def fill_cache(sizes: dict[Path, tuple[int, int]], folder: Path, workers: int, r
 
 def _write_shards(files: list[Path], folder: Path, workers: int) -> list[str]:
     """Appends photos to the folder; returns why those failed that did."""
-    number = 1 + max((int(path.stem.split("_")[1]) for path in folder.glob("photos_*.json")), default=-1)
+    number = 1 + max((int(path.stem.removeprefix("photos_")) for path in _indices(folder)), default=-1)
     decoded, errors = _decoded(files, workers), []
     photo = next(decoded, None)
     while photo is not None:
@@ -206,11 +207,20 @@ def _key(file: Path) -> str:
 def _index(folder: Path) -> dict[str, dict]:
     """Entries of all photos in the folder by their keys; a shard that is not whole does not count."""
     entries = {}
-    for path in sorted(folder.glob("photos_*.json")):
-        index, shard = json.loads(path.read_text()), path.with_suffix(".bin")
-        if index["version"] == _VERSION and shard.is_file() and shard.stat().st_size == index["bytes"]:
-            entries |= {entry["key"]: entry | {"shard": str(shard)} for entry in index["photos"]}
+    for path in _indices(folder):
+        shard = path.with_suffix(".bin")
+        try:
+            index = json.loads(path.read_text())
+            if index["version"] == _VERSION and shard.stat().st_size == index["bytes"]:
+                entries |= {entry["key"]: entry | {"shard": str(shard)} for entry in index["photos"]}
+        except (OSError, ValueError, TypeError, KeyError):
+            # Damaged: its photos are decoded anew.
+            continue
     return entries
+
+
+def _indices(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("photos_*.json") if re.fullmatch(r"photos_\d+", path.stem))
 
 
 @cache

@@ -14,7 +14,9 @@ from train.photo_cache import CachedPhotos, fill_cache, read_rgb
 __all__ = ["choose_photos", "excluded_prints", "split_holdout"]
 
 
-def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[list[Path], list[Path]]:
+def choose_photos(
+    config: DataConfig, report: Callable[[str], None], needed: str | None = None
+) -> tuple[list[Path], list[Path]]:
     """Finds the photos to train on and those to hold out, and fills the cache if there is to be one.
 
     Photos smaller than a patch, those that are seen not to be photos and copies of test photos are left out. A photo
@@ -25,6 +27,7 @@ def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[li
         config: Folder, patch size, test photos, cache.
         report: Told once what is left out, how many, and which is the first; each held-out photo that is damaged; and
             what is cached.
+        needed: What photos may not be smaller than, in words; None for `data.patch`.
 
     Returns:
         Training photos and held-out photos, at least one of each.
@@ -48,8 +51,8 @@ def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[li
     if unreadable:
         report(f"left out, {len(unreadable)} of {len(files)}: cannot be read, the first is {unreadable[0]}")
     if small:
-        side = config.patch
-        report(f"left out, {len(small)} of {len(files)}: smaller than data.patch={side}, the first is {small[0]}")
+        needed = needed or f"data.patch={config.patch}"
+        report(f"left out, {len(small)} of {len(files)}: smaller than {needed}, the first is {small[0]}")
     if not sizes:
         raise ValueError(
             f"{config.root}: expected photos of at least {config.patch} x {config.patch} pixels, got none: "
@@ -58,6 +61,8 @@ def choose_photos(config: DataConfig, report: Callable[[str], None]) -> tuple[li
     if config.cache is not None:
         fill_cache(sizes, Path(config.cache), config.workers, report)
     chosen = _without_copies(list(sizes), config, report) if config.exclude else list(sizes)
+    if len(chosen) < 2:
+        raise ValueError(f"{config.root}: expected 2 photos at least, to train on and to hold out, got {len(chosen)}")
     training, held_out = split_holdout(chosen, config.holdout)
     if whole := _whole(held_out, report):
         return training, whole

@@ -1,7 +1,6 @@
 """Reads what a training run has written: figures by step, settings, pictures."""
 
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +36,8 @@ class RunLog:
         series: dict[str, dict[int, float]] = {}
         for line in self.lines:
             for key, value in line.items():
-                finite = isinstance(value, int | float) and math.isfinite(value)
+                # Beyond any figure that can be drawn.
+                finite = isinstance(value, int | float) and abs(value) < 1e100
                 if key != "step" and finite:
                     series.setdefault(key, {})[line["step"]] = float(value)
         return series

@@ -7,6 +7,7 @@ until the run has passed its step, and takes no place of those that are kept.
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -55,7 +56,9 @@ class RunState:
 
 def find_checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return sorted(path for path in (run_dir / "checkpoints").glob("step_*") if not path.name.endswith(".part"))
+    # Copies that somebody made beside them have other names, and are nobody's business here.
+    found = (run_dir / "checkpoints").glob("step_*")
+    return sorted(path for path in found if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
 
 
 def newest_whole_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
@@ -121,8 +124,9 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, keep: in
 
     def sweep() -> None:
         # What a killed run left half written.
-        for stale in (run_dir / "checkpoints").glob("*.part"):
-            shutil.rmtree(stale)
+        for stale in (run_dir / "checkpoints").glob("step_*.part"):
+            if re.fullmatch(r"step_\d{8,}\.part", stale.name):
+                shutil.rmtree(stale)
 
     def complete() -> None:
         _write_sums(partial)

@@ -230,7 +230,9 @@ def open_captures(
     """
     if simulation.side < data.patch:
         raise ValueError(f"simulation.side must be at least data.patch={data.patch}, got {simulation.side}")
-    training, held_out = choose_photos(replace(data, patch=simulation.canvas()), report)
+    canvas = simulation.canvas()
+    needed = f"the {canvas} pixels that simulation.side={simulation.side} takes with its margin"
+    training, held_out = choose_photos(replace(data, patch=canvas), report, needed)
     opened = []
     for files, name in ((training, "training"), (held_out, "held_out")):
         in_memory = data.cache is None
@@ -317,7 +319,9 @@ def _claim(folder: Path, files: list[Path], data: DataConfig, simulation: Simula
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
     except ValueError:
-        found = {}
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{note}: expected what the captures here are made of, got damaged JSON; remove {folder}")
     # As it was before there was a choice.
     found = dict.fromkeys(("outlined", "collage", "recoloured"), 0.0) | found
     changed = [key for key, value in content.items() if found.get(key) != value]

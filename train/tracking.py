@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from photos.files import replacing
+from photos.files import make_folder, replacing
 from train.config import TrainingConfig
 from train.wandb_run import WandbRun
 
@@ -59,7 +59,7 @@ class Tracker:
         from PIL import Image
 
         folder = self._dir / "panels"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         with replacing(folder / f"{name}_{step:08d}.png") as temporary:
             Image.fromarray(pixels).save(temporary, format="PNG")
         if self._wandb is not None:
@@ -85,7 +85,7 @@ class Tracker:
         if not self._log.exists():
             return
         kept = []
-        for line in self._log.read_text(encoding="utf-8").splitlines():
+        for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")

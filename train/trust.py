@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from samplers.command_line import Parser, report_error
+from samplers.command_line import Parser, report_error, seed
 
 _SIDE = 192  # pixels
 _BLOCK = 16  # pixels
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", default="weights/base", metavar="DIR", help="pipeline (default: weights/base)")
     parser.add_argument("--preset", default="fast", help="settings in configs/deblur/ (default: fast)")
     parser.add_argument("--count", type=int, default=36, metavar="N", help="captures (default: 36)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the captures (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the captures (default: 0)")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.count < 2:
         parser.error(f"--count: expected at least 2, got {arguments.count}")

@@ -133,7 +133,7 @@ def test_processes_that_start_together_decode_once(photos, tmp_path, monkeypatch
 
 def test_a_full_disk_is_said_before_decoding(photos, tmp_path):
     files = find_photos(photos)
-    with pytest.raises(ValueError, match="expected .* GiB for decoded photos, got .* GiB of free space"):
+    with pytest.raises(ValueError, match="expected .* MiB for decoded photos, got .* MiB of free space"):
         fill_cache({file: (10**7, 10**7) for file in files}, tmp_path, 0, print)
     assert not list(tmp_path.glob("photos_*"))
 

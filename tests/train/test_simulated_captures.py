@@ -96,7 +96,7 @@ def test_captures_of_other_photos_or_settings_are_refused(data, tmp_path):
     with pytest.raises(ValueError, match="another seed"):
         _open(data, tmp_path, seed=3)
     (tmp_path / "training" / "captures.json").write_text("{")
-    with pytest.raises(ValueError, match="expected captures of this run"):
+    with pytest.raises(ValueError, match="expected what the captures here are made of, got damaged JSON"):
         _open(data, tmp_path)
 
 
