@@ -1,7 +1,8 @@
 """TIFF: pictures of 8 or 16 bits or of floating-point numbers, with their tags; `photos.tiff_writing` writes them.
 
-Read by tifffile. Its compressions other than deflate need the package `imagecodecs`; without it, 8-bit
-pictures are decoded by Pillow, and for others Pillow's libtiff undoes the compression of the bytes.
+Read by tifffile. Its compressions other than deflate need the package `imagecodecs`; without it, Pillow's libtiff
+undoes the compression of the bytes. What is left, JPEG and fewer than 8 bits among it, is decoded by Pillow where that
+gives the samples as stored: it divides by premultiplied alpha, and drops channels whose meaning is not told.
 """
 
 import io
@@ -23,6 +24,7 @@ __all__ = ["DNG_VERSION", "ICC", "TiffDetails", "decode", "kept_tags", "page_cou
 _NO_COMPRESSION = 1
 _DEFLATE = (8, 32946)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_ALPHA = 2
 _XMP, _RESOURCES = 700, 34377
 # Name of the document, description, maker, model, resolution in x and y, page, unit of the resolution, software, date,
 # artist, computer, white point, primaries, XMP, rating, copyright, IPTC, Photoshop resources, ICC profile; title,
@@ -97,7 +99,7 @@ def decode(data: bytes, number: int | None = None) -> Decoded:
         details = TiffDetails(
             order=file.byteorder,
             compressed=int(page.compression) != _NO_COMPRESSION,
-            extra_sample=int(page.extrasamples[0]) if page.extrasamples else 2,
+            extra_sample=int(page.extrasamples[0]) if page.extrasamples else _ALPHA,
             tags=tags,
             # Without such directories the file's bytes need not stay in memory.
             source=data if any(entry.tag in POINTERS for entry in tags) else b"",
@@ -169,14 +171,14 @@ def _upright_samples(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
     orientation = page.tags.valueof(_ORIENTATION) or 1
     depth = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
     compression, predictor = int(page.compression), int(page.predictor)
-    plain = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) and depth >= 8
+    plain = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) and depth >= 8 and page.dtype is not None
     simple = compression == _NO_COMPRESSION or (compression in _DEFLATE and predictor in (1, 2))
     if plain and (simple or find_spec("imagecodecs") is not None):
         stored = page.asarray(squeeze=False)[:, 0]  # (planes, H, W, C), planes or C is 1
         samples = np.moveaxis(stored[..., 0], 0, -1) if stored.shape[0] > 1 else stored[0]
-    elif plain and depth > 8 and compression in PACKED and predictor in (1, 2):
+    elif plain and compression in PACKED and predictor in (1, 2):
         samples = unpacked(data, page)
-    elif depth <= 8:
+    elif depth <= 8 and page.sampleformat == 1 and page.extrasamples in ((), (_ALPHA,)):
         return _decode_by_pillow(data, page.index)  # Pillow turns the picture upright itself.
     else:
         name = getattr(page.compression, "name", compression)

@@ -1,6 +1,6 @@
 """Compressions of TIFF that tifffile knows only with the package imagecodecs: Pillow's libtiff undoes them instead.
 
-Pillow itself would cut samples of 16 bits to 8, so that it is given their bytes.
+Pillow itself would cut samples of 16 bits to 8 and interpret a fourth channel, so that it is given their bytes.
 """
 
 import io
@@ -17,7 +17,7 @@ PACKED = frozenset({8, 32946, 5, 32773, 50000})
 
 
 def unpacked(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
-    """Samples of more than 8 bits whose strips or tiles libtiff can unpack as bytes, shape (H, W, C)."""
+    """Samples of whole bytes whose strips or tiles libtiff can unpack as bytes, shape (H, W, C)."""
     dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     channels = page.samplesperpixel // planes
@@ -33,7 +33,8 @@ def unpacked(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
         # The last strip is short, a tile never is.
         height = rows if page.is_tiled else min(rows, page.imagelength - top)
         length = height * columns * channels * dtype.itemsize
-        block = np.frombuffer(_inflated(data[offset : offset + count], int(page.compression), length), dtype)
+        packed = data[offset : offset + count]
+        block = np.frombuffer(_inflated(packed, int(page.compression), int(page.fillorder), length), dtype)
         block = block.reshape(height, columns, channels).astype(page.dtype)
         if page.predictor == 2:
             block = np.cumsum(block, axis=1, dtype=page.dtype)
@@ -42,11 +43,11 @@ def unpacked(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
     return samples
 
 
-def _inflated(packed: bytes, compression: int, length: int) -> bytes:
+def _inflated(packed: bytes, compression: int, fill_order: int, length: int) -> bytes:
     """Undoes a compression of bytes, by presenting them to libtiff as one row of 8-bit grey pixels."""
     tags = [
-        (256, 4, length), (257, 4, 1), (258, 3, 8), (259, 3, compression), (262, 3, 1), (273, 4, 8), (277, 3, 1),
-        (278, 4, 1), (279, 4, len(packed)),
+        (256, 4, length), (257, 4, 1), (258, 3, 8), (259, 3, compression), (262, 3, 1), (266, 3, fill_order),
+        (273, 4, 8), (277, 3, 1), (278, 4, 1), (279, 4, len(packed)),
     ]  # fmt: skip
     packed += b"\0" * (len(packed) % 2)
     table = b"".join(

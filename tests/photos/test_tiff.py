@@ -73,24 +73,28 @@ def packbits(data):
     return b"".join(bytes([len(part) - 1]) + part for part in (data[at : at + 100] for at in range(0, len(data), 100)))
 
 
-def deep_tiff(samples, compression, predictor, order, rows=8):
-    """A 16-bit TIFF in strips, byte by byte."""
+def packed_tiff(samples, compression, predictor=1, order="<", rows=8, **others):
+    """A TIFF in strips of the samples' own kind, byte by byte; other short tags by names such as tag_338."""
     height, width, channels = samples.shape
     stored = samples.copy()
     if predictor == 2:
         stored[:, 1:] = samples[:, 1:] - samples[:, :-1]
     pack = {5: lzw, 32773: packbits}[compression]
-    strips = [pack(stored[top : top + rows].astype(order + "u2").tobytes()) for top in range(0, height, rows)]
+    kind = stored.dtype.newbyteorder(order)
+    strips = [pack(stored[top : top + rows].astype(kind).tobytes()) for top in range(0, height, rows)]
     offsets, data = [], {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 0)
     for strip in strips:
         offsets.append(len(data))
         data += strip
+    if others.get("tag_266") == 2:
+        data = data[:8] + bytes(int(f"{value:08b}"[::-1], 2) for value in data[8:])
     data += b"\0" * (len(data) % 2)
     tags = [
-        (256, 4, [width]), (257, 4, [height]), (258, 3, [16] * channels), (259, 3, [compression]),
-        (262, 3, [2 if channels > 1 else 1]), (273, 4, offsets), (277, 3, [channels]), (278, 4, [rows]),
+        (256, 4, [width]), (257, 4, [height]), (258, 3, [8 * kind.itemsize] * channels), (259, 3, [compression]),
+        (262, 3, [2 if channels > 2 else 1]), (273, 4, offsets), (277, 3, [channels]), (278, 4, [rows]),
         (279, 4, [len(strip) for strip in strips]), (317, 3, [predictor]),
     ]  # fmt: skip
+    tags = sorted(tags + [(int(name.removeprefix("tag_")), 3, [value]) for name, value in others.items()])
     table, values, base = struct.pack(order + "H", len(tags)), b"", len(data) + 2 + 12 * len(tags) + 4
     for tag, kind, numbers in tags:
         value = struct.pack(f"{order}{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers)
@@ -107,7 +111,7 @@ def deep_tiff(samples, compression, predictor, order, rows=8):
 def test_packed_sixteen_bits_are_exact(tmp_path, rng, compression, predictor, order, channels):
     samples = rng.integers(0, 65536, (21, 17, channels)).astype(np.uint16)
     samples[5:15] = samples[:1] // 7
-    (tmp_path / "a.tif").write_bytes(deep_tiff(samples, compression, predictor, order))
+    (tmp_path / "a.tif").write_bytes(packed_tiff(samples, compression, predictor, order))
     photo = read(tmp_path / "a.tif")
     assert photo.bit_depth == 16
     np.testing.assert_array_equal(photo.samples_of(photo.pixels), samples)
@@ -115,9 +119,50 @@ def test_packed_sixteen_bits_are_exact(tmp_path, rng, compression, predictor, or
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif").reshape(samples.shape), samples)
 
 
+@pytest.mark.parametrize("compression", [5, 32773])
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("extra", [0, 1, 2])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_packed_eight_bits_keep_a_further_channel_whatever_it_means(
+    tmp_path, rng, compression, predictor, extra, channels
+):
+    samples = rng.integers(0, 256, (21, 17, channels)).astype(np.uint8)
+    (tmp_path / "a.tif").write_bytes(packed_tiff(samples, compression, predictor, tag_338=extra))
+    photo = read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.samples_of(photo.pixels), samples)
+    write(tmp_path / "b.tif", photo.pixels, like=photo)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages[0].extrasamples == (extra,)
+        np.testing.assert_array_equal(file.asarray(), samples)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_packed_bits_may_be_stored_in_the_other_order(tmp_path, rng, dtype):
+    samples = rng.integers(0, np.iinfo(dtype).max, (11, 17, 3)).astype(dtype)
+    (tmp_path / "a.tif").write_bytes(packed_tiff(samples, 5, tag_266=2))
+    photo = read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.samples_of(photo.pixels), samples)
+
+
+def test_packed_signed_numbers_are_not_taken_for_unsigned_ones(tmp_path):
+    samples = np.arange(-24, 24, dtype=np.int8).reshape(6, 8, 1)
+    (tmp_path / "a.tif").write_bytes(packed_tiff(samples, 5, tag_339=2))
+    with pytest.raises(PhotoError, match=r"a\.tif: expected samples of 8 or 16 bits or float32, got int8"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs reads it")
+def test_what_pillow_would_change_is_refused(tmp_path, rng):
+    Image.fromarray(rng.integers(0, 256, (16, 16, 4)).astype(np.uint8)).save(tmp_path / "a.tif", compression="jpeg")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["ExtraSamples"].overwrite(1)
+    with pytest.raises(PhotoError, match=r"a\.tif: expected a compression that can be read, got JPEG.*imagecodecs"):
+        read(tmp_path / "a.tif")
+
+
 @pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs reads it")
 def test_other_compressions_name_the_missing_package(tmp_path, rng):
-    data = deep_tiff(rng.integers(0, 99, (8, 8, 3)).astype(np.uint16), 5, 1, "<")
+    data = packed_tiff(rng.integers(0, 99, (8, 8, 3)).astype(np.uint16), 5, 1, "<")
     data = data.replace(struct.pack("<HHIHH", 259, 3, 1, 5, 0), struct.pack("<HHIHH", 259, 3, 1, 34712, 0))
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(PhotoError, match=r"a\.tif.*imagecodecs"):
