@@ -8,14 +8,12 @@ References:
 """
 
 import html
-import re
+
+from photos.xmp_packet import XmpPacket
 
 __all__ = ["inscribed_xmp", "inscription_of", "software_entry"]
 
 _NAMESPACE = "urn:scorefocus:1.0:"
-_OURS = re.compile(rb'<rdf:Description [^>]*xmlns:scorefocus="[^"]*"[^>]*>.*?</rdf:Description>\s*', re.DOTALL)
-_PARAMETERS = re.compile(rb"<scorefocus:Parameters>(.*?)</scorefocus:Parameters>", re.DOTALL)
-_END = b"</rdf:RDF>"
 _EMPTY = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="w"?>'
@@ -33,22 +31,25 @@ def inscribed_xmp(xmp: bytes | None, software: str, parameters: str) -> bytes | 
     Returns:
         The packet, or None where the given one has another form and is better left alone.
     """
-    packet = _OURS.sub(b"", xmp or _EMPTY)
-    before, end, after = packet.rpartition(_END)
-    if not end or b"http://www.w3.org/1999/02/22-rdf-syntax-ns#" not in before:
+    try:
+        packet = XmpPacket(xmp or _EMPTY).without(lambda one: one.namespace == _NAMESPACE)
+        end = XmpPacket(packet).end
+    except ValueError:
         return None
     ours = (
         f'<rdf:Description rdf:about="" xmlns:scorefocus="{_NAMESPACE}">'
         f"<scorefocus:Software>{html.escape(software, quote=False)}</scorefocus:Software>"
         f"<scorefocus:Parameters>{html.escape(parameters, quote=False)}</scorefocus:Parameters></rdf:Description>\n"
     )
-    return before + ours.encode("utf-8") + end + after
+    return packet[:end] + ours.encode("utf-8") + packet[end:]
 
 
 def inscription_of(xmp: bytes | None) -> str | None:
     """The parameters in an XMP packet, or None."""
-    match = _PARAMETERS.search(xmp or b"")
-    return None if match is None else html.unescape(match[1].decode("utf-8", "replace"))
+    try:
+        return XmpPacket(xmp or b"").value(_NAMESPACE, "Parameters")
+    except ValueError:
+        return None
 
 
 def software_entry(software: str, before: str | None) -> str:

@@ -1,6 +1,7 @@
 """What was done to a photo, written into it: found again in every format, beside what the photographer wrote."""
 
 from importlib.util import find_spec
+from xml.dom import minidom
 
 import numpy as np
 import pytest
@@ -100,8 +101,57 @@ def test_stripped_photos_keep_their_profile(tmp_path, smooth, icc):
         assert read(tmp_path / f"b{name}").icc == icc
 
 
+OURS = "urn:scorefocus:1.0:"
+# What editors make of a packet of ours, which stands at %s.
+EDITED = {
+    "elements": b"<rdf:Description rdf:about='' xmlns:s='urn:scorefocus:1.0:' xmlns:dc='d' dc:format='f'><dc:creator>"
+    b"<rdf:Seq><rdf:li>\xc3\x84nn</rdf:li></rdf:Seq></dc:creator>%s<dc:x/></rdf:Description>",
+    "attributes": b"<rdf:Description rdf:about='' dc:a='>/' xmlns:s='urn:scorefocus:1.0:'%s xmlns:dc='d' dc:b=\"'\"/>",
+    "nested": b"<rdf:Description rdf:about='' xmlns:s='urn:scorefocus:1.0:' xmlns:m='m'><m:from><rdf:Description>"
+    b"<s:Parameters>of another file</s:Parameters></rdf:Description></m:from>%s"
+    b"<m:by rdf:parseType='Resource'><s:Software>x</s:Software></m:by></rdf:Description>",
+    "comment": b"<rdf:Description rdf:about='' xmlns:s='urn:scorefocus:1.0:'><!-- <s:Parameters> -->%s"
+    b"</rdf:Description>",
+    "no utf-8": b"<rdf:Description rdf:about='' xmlns:s='urn:scorefocus:1.0:' xmlns:dc='d'><dc:x>\xfc</dc:x>%s"
+    b"</rdf:Description>",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", EDITED)
+def test_what_an_editor_merged_with_ours_stays_byte_by_byte(form):
+    ours = b'<s:Software>Program 1.0</s:Software><s:Parameters>{"a": "&lt;"}</s:Parameters>'
+    if form == "attributes":
+        ours = b" s:Software='Program 1.0'\n s:Parameters='{&quot;a&quot;: \"&lt;\"}'"
+    head, tail = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + RDF + b">\n", b"</rdf:RDF></x:xmpmeta>\0\0"
+    edited = head + EDITED[form] % ours + tail
+    assert inscription_of(edited) == '{"a": "<"}'
+    again = inscribed_xmp(edited, "Program 2.0", PARAMETERS)
+    assert again.startswith(head + EDITED[form] % b"") and again.endswith(tail)
+    assert inscription_of(again) == PARAMETERS and b"Program 1.0" not in again
+    assert again.count(b"<scorefocus:Parameters>") == 1 and inscribed_xmp(again, "Program 2.0", PARAMETERS) == again
+    minidom.parseString(again.rstrip(b"\0").replace(b"\xfc", b""))
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        b'<rdf:Description rdf:about="" xmlns:scorefocus="%b"><scorefocus:Parameters>1</scorefocus:Parameters>\n'
+        b"</rdf:Description>\n",
+        b"<rdf:Description rdf:about='' xmlns:dc='d' xmlns:a='%b' a:Parameters='1' />",
+    ],
+)
+def test_descriptions_of_ours_alone_go_as_a_whole(ours):
+    head, tail = RDF + b">", b"<rdf:Description rdf:about=''/></rdf:RDF>"
+    edited = head + ours % OURS.encode() + tail
+    assert inscription_of(edited) == "1"
+    again = inscribed_xmp(edited, "Program", "2")
+    assert again == inscribed_xmp(head + tail, "Program", "2") and inscription_of(again) == "2"
+
+
 def test_a_packet_of_another_form_is_left_alone(tmp_path, smooth):
-    for packet in (b"no xml", b"<rdf:RDF>", XMP.decode("ascii").encode("utf-16-le")):
+    packets = [b"no xml", b"<rdf:RDF>", XMP.decode("ascii").encode("utf-16-le"), XMP.replace(b"/>", b">")]
+    packets += [b"<!DOCTYPE a [<!ENTITY b 'c'>]>" + RDF + b"></rdf:RDF>", RDF + b"/>", b"<rdf:RDF></rdf:RDF>"]
+    for packet in packets:
         assert inscribed_xmp(packet, "Program", "parameters") is None
 
 
