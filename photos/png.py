@@ -74,10 +74,12 @@ def header(data: bytes) -> PngHeader:
     """Reads the header of a PNG file.
 
     Raises:
-        Refused: If the file is cut short, no PNG, or holds more than MAX_PIXELS.
+        Refused: If the file is cut short, damaged, no PNG, or holds more than MAX_PIXELS.
     """
     if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         raise Refused("expected a PNG file, got one without a PNG header")
+    if struct.unpack_from(">I", data, 29)[0] != zlib.crc32(data[12:29]):
+        raise Refused("expected a whole PNG file, got one with a damaged chunk IHDR")
     width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
     if colour not in _CHANNELS or width * height == 0:
         raise Refused(f"expected a PNG picture, got colour type {colour}, size {width} x {height}")
@@ -100,10 +102,7 @@ def decode(data: bytes) -> Decoded:
     if b"acTL" in names:
         raise Refused("expected a single picture, got an animated PNG")
     transparency = next((body for name, body in chunks if name == b"tRNS"), None)
-    if head.depth == 16:
-        samples = _decode_deep(head, b"".join(body for name, body in chunks if name == b"IDAT"))
-    else:
-        samples = _decode_shallow(head, chunks)
+    samples = _decode_deep(head, chunks) if head.depth == 16 else _decode_shallow(head, chunks)
     if transparency and head.colour in (0, 2):
         scale = 255 // (2**head.depth - 1) if head.depth < 8 else 1
         key = np.array(struct.unpack(f">{_CHANNELS[head.colour]}H", transparency)) * scale
@@ -205,6 +204,7 @@ def _raw_exif(chunks: list[tuple[bytes, bytes]]) -> bytes | None:
 
 def _decode_shallow(head: PngHeader, chunks: list[tuple[bytes, bytes]]) -> np.ndarray:
     """Samples of at most 8 bits, uint8, shape (H, W, C)."""
+    _inflated(head, chunks)  # Of a picture whose rows are too few, Pillow makes the others black.
     palette = head.colour == _PALETTE
     # Pillow gets what makes the pixels and nothing else: it refuses some files for their large texts.
     needed = (b"PLTE", b"tRNS", b"IDAT") if palette else (b"IDAT",)
@@ -219,23 +219,35 @@ def _decode_shallow(head: PngHeader, chunks: list[tuple[bytes, bytes]]) -> np.nd
     return samples[..., None] if samples.ndim == 2 else samples
 
 
-def _decode_deep(head: PngHeader, stream: bytes) -> np.ndarray:
-    """Samples of 16 bits, uint16, shape (H, W, C)."""
-    channels = _CHANNELS[head.colour]
-    passes = _ADAM7 if head.interlaced else ((0, 0, 1, 1),)
-    sizes = [(-(-(head.width - x) // dx), -(-(head.height - y) // dy)) for x, y, dx, dy in passes]
-    total = sum(height * (1 + 2 * channels * width) for width, height in sizes if width > 0 and height > 0)
+def _passes(head: PngHeader) -> Iterator[tuple[tuple[int, int, int, int], int, int]]:
+    """The pictures that hold the pixels: which pixels, as in _ADAM7, and width and height, both at least 1."""
+    for x, y, dx, dy in _ADAM7 if head.interlaced else ((0, 0, 1, 1),):
+        width, height = -(-(head.width - x) // dx), -(-(head.height - y) // dy)
+        if width > 0 and height > 0:
+            yield (x, y, dx, dy), width, height
+
+
+def _inflated(head: PngHeader, chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """The rows of all passes, each behind the number of its filter."""
+    stream = b"".join(body for name, body in chunks if name == b"IDAT")
+    bits = head.depth * _CHANNELS[head.colour]
+    total = sum(height * (1 + -(-bits * width // 8)) for _, width, height in _passes(head))
     try:
         rows = zlib.decompressobj().decompress(stream, total)
     except zlib.error as error:
         raise Refused(f"expected a whole PNG file, got damaged picture data ({error})") from error
     if len(rows) < total:
         raise Refused("expected a whole PNG file, got too little picture data")
+    return rows
+
+
+def _decode_deep(head: PngHeader, chunks: list[tuple[bytes, bytes]]) -> np.ndarray:
+    """Samples of 16 bits, uint16, shape (H, W, C)."""
+    rows = _inflated(head, chunks)
+    channels = _CHANNELS[head.colour]
     samples = np.empty((head.height, head.width, channels), np.uint16)
     at = 0
-    for (x, y, dx, dy), (width, height) in zip(passes, sizes, strict=True):
-        if width <= 0 or height <= 0:
-            continue
+    for (x, y, dx, dy), width, height in _passes(head):
         step = 1 + 2 * channels * width
         lines = np.frombuffer(rows, np.uint8, height * step, at).reshape(height, step)
         at += height * step

@@ -173,6 +173,39 @@ def test_large_texts_and_profiles_do_not_stop_the_reading(tmp_path, smooth):
     assert read(tmp_path / "a.png").icc == profile
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_eight_bits_and_fewer_must_be_whole(tmp_path, smooth, mode, interlaced):
+    path = tmp_path / "a.png"
+    picture = Image.fromarray(smooth[:19, :21]).convert(mode)
+    picture.save(path)
+    data = path.read_bytes()
+    depth, channels = data[24], {"RGB": 3, "RGBA": 4}.get(mode, 1)
+    sizes = [(len(range(y, 19, dy)), len(range(x, 21, dx))) for x, y, dx, dy in PASSES]
+    sizes = [size for size in sizes if all(size)] if interlaced else [(19, 21)]
+    rows = sum(height * (1 + -(-width * channels * depth // 8)) for height, width in sizes)
+    head = data[16:28] + bytes([interlaced])
+    palette = data[data.index(b"PLTE") - 4 : data.index(b"IDAT") - 4] if mode == "P" else b""
+    for missing in (0, 1, rows // 2):
+        stream = chunk(b"IDAT", zlib.compress(bytes(rows - missing)))
+        path.write_bytes(data[:8] + chunk(b"IHDR", head) + palette + stream + chunk(b"IEND", b""))
+        if missing:
+            with pytest.raises(PhotoError, match=r"a\.png: expected a whole PNG file, got too little picture data"):
+                read(path)
+        else:
+            assert read(path).pixels.shape == (19, 21, 3)
+
+
+@pytest.mark.parametrize("at", range(16, 33))
+def test_a_damaged_header_is_noticed(tmp_path, smooth, at):
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[at] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(PhotoError, match=r"a\.png: expected a whole PNG file, got one with a damaged chunk IHDR"):
+        read(tmp_path / "a.png")
+
+
 def test_damage_is_noticed(tmp_path, rng):
     data = png(gradual(rng, 8, 9, 3))
     path = tmp_path / "a.png"
