@@ -94,6 +94,8 @@ def decode(data: bytes, number: int | None = None) -> Decoded:
         samples = _upright_samples(data, page)
         if samples.dtype not in (np.uint8, np.uint16, np.float32):
             raise Refused(f"expected samples of 8 or 16 bits or float32, got {samples.dtype}")
+        if page.photometric == _WHITE_IS_ZERO:
+            samples = _inverted(samples)
         big = file.is_bigtiff
         tags = kept_tags(data, read_directory(data, page.offset, file.byteorder, big)[0], big)
         details = TiffDetails(
@@ -117,10 +119,13 @@ def read_samples(data: bytes) -> np.ndarray:
         Samples as stored, upright, shape (H, W, C).
 
     Raises:
-        Refused: As `decode`, but for the type of the samples.
+        Refused: As `decode`, but for the type of the samples; also if they have fewer than 8 bits.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        return _upright_samples(data, _page(file, None))
+        page = _page(file, None)
+        if _depth(page) < 8:
+            raise Refused(f"expected samples of at least 8 bits, got {_depth(page)}")
+        return _upright_samples(data, page)
 
 
 def page_count(data: bytes) -> int:
@@ -157,8 +162,12 @@ def _page(file: tifffile.TiffFile, number: int | None) -> tifffile.TiffPage:
     return page
 
 
+def _depth(page: tifffile.TiffPage) -> int:
+    return page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+
+
 def _upright_samples(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
-    """Samples of a page, shape (H, W, C)."""
+    """Samples of a page as stored, also where 0 is white, shape (H, W, C)."""
     known = {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR}
     if page.photometric not in known:
         raise Refused(f"expected a grey or RGB TIFF, got one in {getattr(page.photometric, 'name', page.photometric)}")
@@ -169,8 +178,7 @@ def _upright_samples(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
     ):
         raise Refused("expected a whole TIFF file, got one that is cut short")
     orientation = page.tags.valueof(_ORIENTATION) or 1
-    depth = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
-    compression, predictor = int(page.compression), int(page.predictor)
+    depth, compression, predictor = _depth(page), int(page.compression), int(page.predictor)
     plain = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) and depth >= 8 and page.dtype is not None
     simple = compression == _NO_COMPRESSION or (compression in _DEFLATE and predictor in (1, 2))
     if plain and (simple or find_spec("imagecodecs") is not None):
@@ -179,19 +187,20 @@ def _upright_samples(data: bytes, page: tifffile.TiffPage) -> np.ndarray:
     elif plain and compression in PACKED and predictor in (1, 2):
         samples = unpacked(data, page)
     elif depth <= 8 and page.sampleformat == 1 and page.extrasamples in ((), (_ALPHA,)):
-        return _decode_by_pillow(data, page.index)  # Pillow turns the picture upright itself.
+        samples = _decode_by_pillow(data, page.index)  # Pillow turns the picture upright itself, and 0 into black.
+        return _inverted(samples) if page.photometric == _WHITE_IS_ZERO else samples
     else:
         name = getattr(page.compression, "name", compression)
         raise Refused(
             f"expected a compression that can be read, got {name} in {depth} bits, which needs the package imagecodecs"
         )
-    if page.photometric == _WHITE_IS_ZERO:
-        samples = np.concatenate([_inverted(samples[..., :1]), samples[..., 1:]], axis=2)
     return upright(samples, orientation)
 
 
 def _inverted(samples: np.ndarray) -> np.ndarray:
-    return 1 - samples if samples.dtype.kind == "f" else ~samples
+    """Grey samples of which 0 and the largest have changed places, with alpha as it was."""
+    grey = samples[..., :1]
+    return np.concatenate([1 - grey if samples.dtype.kind == "f" else ~grey, samples[..., 1:]], axis=2)
 
 
 def _decode_by_pillow(data: bytes, index: int) -> np.ndarray:

@@ -34,6 +34,40 @@ def test_numbers_are_radii_as_they_are(tmp_path, dtype):
         np.testing.assert_array_equal(read_map(tmp_path / name), np.arange(12).reshape(3, 4))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_numbers_of_a_map_in_which_0_is_white_are_radii_too(tmp_path, dtype, compression):
+    values = np.arange(12).reshape(3, 4).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite", compression=compression, metadata=None)
+    np.testing.assert_array_equal(read_map(tmp_path / "a.tif"), values)
+
+
+def test_a_map_may_be_packed_as_jpeg(tmp_path):
+    for photometric in (0, 1):
+        Image.new("L", (16, 8), 7).save(tmp_path / "a.tif", compression="jpeg")
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+            file.pages[0].tags["PhotometricInterpretation"].overwrite(photometric)
+        assert (read_map(tmp_path / "a.tif") == 7).all(), photometric
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_few_bits_are_not_stretched_to_radii(tmp_path, mode):
+    """Pillow makes 255 of a stored 1, and colours of a palette."""
+    picture = Image.fromarray(np.eye(8, dtype=np.uint8) * 255).convert(mode)
+    picture.save(tmp_path / "a.png", bits=4)
+    picture.save(tmp_path / "a.tif")
+    for name in ("a.png", "a.tif"):
+        with pytest.raises(PhotoError, match=rf"{name}: expected .*(8 (or 16 )?bits, got|grey map)"):
+            read_map(tmp_path / name)
+    nibbles = (np.eye(8, dtype=np.uint8)[:, ::2] << 4 | np.eye(8, dtype=np.uint8)[:, 1::2]).tobytes()
+    tifffile.imwrite(tmp_path / "b.tif", np.frombuffer(nibbles, np.uint8).reshape(8, 4), metadata=None)
+    with tifffile.TiffFile(tmp_path / "b.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageWidth"].overwrite(8)
+        file.pages[0].tags["BitsPerSample"].overwrite(4)
+    with pytest.raises(PhotoError, match=r"b\.tif: expected samples of at least 8 bits, got 4"):
+        read_map(tmp_path / "b.tif")
+
+
 def test_distances_may_be_infinite_or_unknown(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[0, np.nan, np.inf], [3, 0.5, 1e300]]))
     expected = np.array([[np.nan, np.nan, np.inf], [3, 0.5, np.inf]], np.float32)
