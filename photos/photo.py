@@ -65,12 +65,14 @@ class Decoded:
         exif: EXIF block as found in the file, a TIFF structure without the marker `Exif`; None for TIFF files,
             whose tags are part of `details`.
         icc: ICC colour profile.
+        inverted: Whether 0 was white in the file, of which the samples are the inverse.
     """
 
     samples: np.ndarray
     details: Details
     exif: bytes | None = None
     icc: bytes | None = None
+    inverted: bool = False
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -122,9 +124,12 @@ class Photo:
             value_range: The stored values that become 0 and 1; None for those of the type, or [0, 1].
 
         Raises:
-            Refused: If floating-point samples are not finite, or, without a range, not in [0, 1].
+            Refused: If floating-point samples are not finite, or, without a range, not in [0, 1]; with a range, if
+                samples were inverted.
         """
         samples = decoded.samples
+        if value_range is not None and decoded.inverted:
+            raise Refused("expected values that grow with brightness for a range, got a picture in which 0 is white")
         if samples.dtype == np.float32 and not np.isfinite(samples).all():
             raise Refused("expected finite values, got NaN or infinity")
         if value_range is not None:
@@ -199,7 +204,10 @@ class Photo:
         return np.rint(values * np.float32(np.iinfo(dtype).max)).astype(dtype)
 
     def _samples_in_range(self, pixels: np.ndarray) -> np.ndarray:
-        """As `samples_of` with a range: what changed is added to what was stored, so that nothing else changes."""
+        """As `samples_of` with a range: what changed is added to what was stored, so that nothing else changes.
+
+        Nor do values outside of the range: the restoration saw its ends in their place.
+        """
         change = np.clip(pixels, 0, 1) - self.pixels.astype(np.float64)
         if self.layout in ("L", "LA"):
             change = change.mean(axis=2, keepdims=True)
@@ -208,7 +216,8 @@ class Photo:
         values = colours + self.value_range.span * change
         if self.bit_depth != 32:
             values = np.clip(np.rint(values), 0, np.iinfo(samples.dtype).max)
-        colours[...] = values
+        inside = (colours >= self.value_range.low) & (colours <= self.value_range.high)
+        colours[...] = np.where(inside, values, colours)
         return samples
 
 

@@ -94,7 +94,8 @@ def decode(data: bytes, number: int | None = None) -> Decoded:
         samples = _upright_samples(data, page)
         if samples.dtype not in (np.uint8, np.uint16, np.float32):
             raise Refused(f"expected samples of 8 or 16 bits or float32, got {samples.dtype}")
-        if page.photometric == _WHITE_IS_ZERO:
+        inverted = page.photometric == _WHITE_IS_ZERO
+        if inverted:
             samples = _inverted(samples)
         big = file.is_bigtiff
         tags = kept_tags(data, read_directory(data, page.offset, file.byteorder, big)[0], big)
@@ -109,7 +110,7 @@ def decode(data: bytes, number: int | None = None) -> Decoded:
             planar=page.planarconfig == 2 and page.samplesperpixel > 1,
         )
         icc = next((entry.value for entry in tags if entry.tag == ICC), None)
-    return Decoded(samples, details, None, icc)
+    return Decoded(samples, details, None, icc, inverted)
 
 
 def read_samples(data: bytes) -> np.ndarray:

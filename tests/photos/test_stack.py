@@ -101,6 +101,30 @@ def test_a_range_loses_nothing(tmp_path, rng, dtype):
         np.testing.assert_allclose((written - samples.astype(float))[inside], 404.5, atol=0.6)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_values_outside_of_a_range_stay_whatever_is_restored(tmp_path, channels, dtype):
+    samples = np.full((4, 5, channels), 1000, dtype)
+    samples[0, 0, 0], samples[1, 1, 0], samples[2, 2, 0], samples[3, 3, 0] = 60000, 10, 4000, 50
+    stored = samples if channels > 1 else samples[..., 0]
+    options = {"photometric": "rgb", "extrasamples": (2,) if channels == 4 else None} if channels > 1 else {}
+    tifffile.imwrite(tmp_path / "a.tif", stored, metadata=None, **options)
+    photo = read(tmp_path / "a.tif", ValueRange(50, 4000))
+    write(tmp_path / "b.tif", np.full_like(photo.pixels, 0.5), like=photo)
+    expected = np.full_like(samples, 2025)
+    expected[0, 0, 0], expected[1, 1, 0] = 60000, 10
+    expected[..., 3:] = samples[..., 3:]
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "b.tif").reshape(samples.shape), expected, atol=0.01)
+
+
+def test_a_range_of_values_in_which_0_is_white_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 5), 60, np.uint16), photometric="miniswhite", metadata=None)
+    assert read(tmp_path / "a.tif").pixels.min() == np.float32(65475 / 65535)
+    for value_range in (ValueRange(0, 4095), ValueRange()):
+        with pytest.raises(PhotoError, match=r"a\.tif: expected values that grow with brightness for a range, got.* 0"):
+            read(tmp_path / "a.tif", value_range)
+
+
 def test_an_open_range_is_that_of_the_whole_stack(tmp_path):
     stack = np.stack([np.full((4, 5), value, np.uint16) for value in (100, 300, 200)])
     stack[:, 0, 0] += 7
