@@ -117,23 +117,32 @@ def encode(pixels: np.ndarray, photo: Photo) -> bytes:
         options["dpi"] = details.dpi
     if photo.icc:
         options["icc_profile"] = photo.icc
-    if photo.exif:
-        exif = upright_exif(photo.exif, width, height, photo.software)
-        if len(_EXIF) + len(exif) > _SEGMENT:
-            exif = upright_exif(photo.exif, width, height)
-        options["exif"] = _EXIF + exif
     if details.xmp:
         options["xmp"] = upright_xmp(details.xmp)
     if details.comment:
         options["comment"] = details.comment
-    room = _SEGMENT - len(_PHOTOSHOP)
-    parts = [_PHOTOSHOP + details.resources[at : at + room] for at in range(0, len(details.resources), room)]
-    segments = [(b"\xff\xe1", part) for part in details.xmp_extension if details.xmp]
-    segments += [(b"\xff\xed", part) for part in parts]
+    segments = [(b"\xff\xe1", part) for part in _parts(_EXIF, _exif(photo, width, height))]
+    segments += [(b"\xff\xe1", part) for part in details.xmp_extension if details.xmp]
+    segments += [(b"\xff\xed", part) for part in _parts(_PHOTOSHOP, details.resources)]
     options["extra"] = b"".join(marker + (len(part) + 2).to_bytes(2, "big") + part for marker, part in segments)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)
     return buffer.getvalue()
+
+
+def _exif(photo: Photo, width: int, height: int) -> bytes:
+    """The block of the result; it gains no entry that would need a further segment, which few programs read."""
+    if not photo.exif:
+        return b""
+    exif = upright_exif(photo.exif, width, height, photo.software)
+    outgrows = len(_EXIF) + len(photo.exif) <= _SEGMENT < len(_EXIF) + len(exif)
+    return upright_exif(photo.exif, width, height) if outgrows else exif
+
+
+def _parts(beginning: bytes, data: bytes) -> list[bytes]:
+    """Contents of segments that hold some data together, each with the same beginning."""
+    room = _SEGMENT - len(beginning)
+    return [beginning + data[at : at + room] for at in range(0, len(data), room)]
 
 
 def _sampling(layers: list[tuple[int, int, int, int]]) -> int:

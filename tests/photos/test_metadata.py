@@ -227,6 +227,25 @@ def resource(number, name, body):
     return b"8BIM" + struct.pack(">H", number) + name + struct.pack(">I", len(body)) + body + b"\0" * (len(body) % 2)
 
 
+@pytest.mark.parametrize("with_thumbnail", [True, False])
+def test_exif_in_several_segments_stays_whole(tmp_path, smooth, exif, with_thumbnail):
+    block = exif(6, with_thumbnail).ljust(65520, b"\1") + b"of a maker" * 9000
+    Image.fromarray(smooth).save(tmp_path / "a.jpg")
+    data, segments = (tmp_path / "a.jpg").read_bytes(), b""
+    for at in range(0, len(block), 60000):
+        part = b"Exif\0\0" + block[at : at + 60000]
+        segments += b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part
+    (tmp_path / "a.jpg").write_bytes(data[:2] + segments + data[2:])
+    photo = read(tmp_path / "a.jpg")
+    assert photo.exif == block
+    write(tmp_path / "b.jpg", photo.pixels, like=photo)
+    assert read(tmp_path / "b.jpg").exif == upright_exif(block, 48, 64)
+    write(tmp_path / "c.jpg", photo.pixels, like=photo.inscribed("Program 1.0", "{}"))
+    assert read(tmp_path / "c.jpg").exif == upright_exif(block, 48, 64, "Program 1.0")
+    with Image.open(tmp_path / "c.jpg") as image:
+        assert image.getexif()[271] == "Maker" and image.getexif()[305] == "Program 1.0"
+
+
 def test_captions_are_kept_without_their_thumbnail(tmp_path, smooth):
     caption, path_name = resource(1028, b"", b"\x1c\x02\x78\0\x03abc"), resource(2000, b"odd", b"12345")
     block = caption + resource(1036, b"", b"thumbnail!!") + path_name
