@@ -9,12 +9,15 @@ from PIL import Image, JpegImagePlugin
 
 from photos.metadata import exif_orientation, image_resources, upright_exif, upright_xmp, xmp_orientation
 from photos.photo import MAX_PIXELS, Decoded, Photo, Refused, upright
+from photos.xmp_packet import XmpPacket
 
 __all__ = ["JpegDetails", "decode", "encode"]
 
 _QUALITY = 95
 _EXIF, _XMP, _PHOTOSHOP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_PICTURES = ("http://ns.google.com/photos/1.0/container/", "Directory")
+_CONTINUED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
 _SEGMENT = 65533
 
 
@@ -84,8 +87,8 @@ def decode(data: bytes) -> Decoded:
             tables.append([min(pair) for pair in zip(first, second, strict=True)])
     xmp = info.get("xmp")
     orientation = exif_orientation(exif) or xmp_orientation(xmp) or 1
-    if xmp is not None and b"Container:Directory" in xmp:
-        xmp = None  # It lists pictures behind the first (gain maps, depth), which are not written.
+    if xmp is not None and _PICTURES[0].encode() in xmp and _PICTURES[1].encode() in xmp:
+        xmp, extension = _of_one_picture(xmp, extension)
     details = JpegDetails(
         tables=tables, subsampling=0 if subsampling < 0 else subsampling,
         progressive=bool(info.get("progressive")), dpi=info.get("dpi"), xmp=xmp,
@@ -128,6 +131,21 @@ def encode(pixels: np.ndarray, photo: Photo) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)
     return buffer.getvalue()
+
+
+def _of_one_picture(xmp: bytes, extension: tuple[bytes, ...]) -> tuple[bytes | None, tuple[bytes, ...]]:
+    """A packet without the list of pictures behind the first (gain maps, depth), for these are not written.
+
+    What continues the packet goes with the list, for it holds such pictures too. A packet that cannot be read goes as a
+    whole.
+    """
+    try:
+        alone = XmpPacket(xmp).without(lambda one: (one.namespace, one.name) == _PICTURES)
+        if alone == xmp:
+            return xmp, extension
+        return XmpPacket(alone).without(lambda one: (one.namespace, one.name) == _CONTINUED), ()
+    except ValueError:
+        return None, ()
 
 
 def _exif(photo: Photo, width: int, height: int) -> bytes:

@@ -227,6 +227,26 @@ def resource(number, name, body):
     return b"8BIM" + struct.pack(">H", number) + name + struct.pack(">I", len(body)) + body + b"\0" * (len(body) % 2)
 
 
+LIST = b'<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"/></rdf:Seq></Container:Directory>'
+PICTURES = (
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:dc="d" '
+    b'xmlns:Container="http://ns.google.com/photos/1.0/container/" xmlns:xmpNote="http://ns.adobe.com/xmp/note/"%s>'
+    b"<dc:creator>Ann</dc:creator>%s</rdf:Description></rdf:RDF>"
+)
+
+
+def test_the_list_of_further_pictures_goes_and_no_other_property(tmp_path, smooth):
+    note = b' xmpNote:HasExtendedXMP="0123"'
+    extension = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + bytes(8) + b"depth"
+    segment = b"\xff\xe1" + struct.pack(">H", len(extension) + 2) + extension
+    for listed, expected in ((LIST, PICTURES % (b"", b"")), (b"", PICTURES % (note, b""))):
+        Image.fromarray(smooth).save(tmp_path / "a.jpg", xmp=PICTURES % (note, listed), extra=segment)
+        photo = read(tmp_path / "a.jpg")
+        write(tmp_path / "b.jpg", photo.pixels, like=photo)
+        assert read(tmp_path / "b.jpg").details.xmp == expected
+        assert (extension in (tmp_path / "b.jpg").read_bytes()) == (listed == b"")
+
+
 @pytest.mark.parametrize("with_thumbnail", [True, False])
 def test_exif_in_several_segments_stays_whole(tmp_path, smooth, exif, with_thumbnail):
     block = exif(6, with_thumbnail).ljust(65520, b"\1") + b"of a maker" * 9000
