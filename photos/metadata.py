@@ -103,14 +103,27 @@ def _erase_thumbnail(exif: bytearray, offset: int, order: str) -> None:
         return
     numbers = {entry.tag: entry.number for entry in entries}
     start, length = numbers.get(_THUMBNAIL_OFFSET), numbers.get(_THUMBNAIL_BYTES)
-    # Only what begins like a JPEG stream is erased: a wrong offset must not destroy other tags.
+    # Only what begins and ends like a JPEG stream is erased: a wrong offset or length must not destroy other tags.
     if start is None or length is None or exif[start : start + 2] != b"\xff\xd8":
         return
-    end = min(start + length, len(exif))
+    end = _end_of_jpeg(exif, start)
+    if end is None:
+        return
+    end = min(end, start + length)
     if end == len(exif) and start > offset:
         del exif[start:]
     else:
         exif[start:end] = bytes(end - start)
+
+
+def _end_of_jpeg(data: bytes | bytearray, start: int) -> int | None:
+    """Where the JPEG stream that begins at a place ends; None where it has no end."""
+    at = start + 2
+    # Tables may hold what looks like the end, what is behind the start of a scan (0xDA) may not.
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xD9, 0xDA):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    end = data.find(b"\xff\xd9", at)
+    return None if end < 0 else end + 2
 
 
 def xmp_orientation(xmp: bytes | None) -> int | None:

@@ -92,6 +92,27 @@ def test_a_thumbnail_in_the_middle_is_erased_in_place(exif, thumbnail):
     assert len(amended) == len(block) and amended.endswith(b"behind") and thumbnail[:64] not in amended
 
 
+def with_length(block, thumbnail, length):
+    """An EXIF block that tells another length of its thumbnail."""
+    beginning = struct.pack(">HHI", 514, 4, 1)
+    assert beginning + struct.pack(">I", len(thumbnail)) in block
+    return block.replace(beginning + struct.pack(">I", len(thumbnail)), beginning + struct.pack(">I", length))
+
+
+def test_a_thumbnail_of_overstated_length_takes_nothing_with_it(exif, thumbnail):
+    block = exif(6) + b"behind"
+    amended = upright_exif(with_length(block, thumbnail, 5000), 48, 64)
+    assert amended == with_length(upright_exif(block, 48, 64), thumbnail, 5000)
+    assert amended.endswith(bytes(len(thumbnail)) + b"behind")
+    # What looks like the end of a stream may stand in a table.
+    comment = b"\xff\xfe\0\6\xff\xd9\xff\xd9"
+    block = exif(6).replace(thumbnail, thumbnail[:2] + comment + thumbnail[2:])
+    assert len(upright_exif(with_length(block, thumbnail, 5000), 48, 64)) == 600
+    # A stream without an end may be something else.
+    block = exif(6)[:-2] + b"behind"
+    assert upright_exif(with_length(block, thumbnail, 5000), 48, 64).endswith(thumbnail[:-2] + b"behind")
+
+
 @pytest.mark.parametrize("block", [b"", b"II", b"MM\0*\0\0\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"nonsense" * 9])
 def test_damaged_exif_is_left_alone(block):
     assert exif_orientation(block) is None
