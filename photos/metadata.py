@@ -138,9 +138,13 @@ def upright_xmp(xmp: bytes) -> bytes:
 
 
 def image_resources(resources: bytes) -> bytes:
-    """Photoshop's image resources (captions, keywords, paths) without the thumbnails among them."""
+    """Photoshop's image resources (captions, keywords, paths) without the thumbnails among them.
+
+    Signatures other than 8BIM are those of other programs. What cannot be read as a resource is kept, with all behind
+    it.
+    """
     kept, at = b"", 0
-    while resources[at : at + 4] == b"8BIM" and at + 12 <= len(resources):
+    while resources[at : at + 4].isalnum() and at + 12 <= len(resources):
         (number,) = struct.unpack_from(">H", resources, at + 4)
         name = resources[at + 6] + 1
         size_at = at + 6 + name + name % 2
@@ -151,4 +155,4 @@ def image_resources(resources: bytes) -> bytes:
         if number not in (1033, 1036):
             kept += resources[at:end]
         at = end
-    return kept
+    return kept + resources[at:]

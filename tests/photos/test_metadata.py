@@ -242,10 +242,10 @@ def test_of_several_jpeg_pictures_the_first_is_read(tmp_path, smooth, exif):
         assert JpegImagePlugin.get_sampling(image) == 2
 
 
-def resource(number, name, body):
+def resource(number, name, body, signature=b"8BIM"):
     name = bytes([len(name)]) + name
     name += b"\0" * (len(name) % 2)
-    return b"8BIM" + struct.pack(">H", number) + name + struct.pack(">I", len(body)) + body + b"\0" * (len(body) % 2)
+    return signature + struct.pack(">H", number) + name + struct.pack(">I", len(body)) + body + b"\0" * (len(body) % 2)
 
 
 LIST = b'<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"/></rdf:Seq></Container:Directory>'
@@ -291,6 +291,9 @@ def test_captions_are_kept_without_their_thumbnail(tmp_path, smooth):
     caption, path_name = resource(1028, b"", b"\x1c\x02\x78\0\x03abc"), resource(2000, b"odd", b"12345")
     block = caption + resource(1036, b"", b"thumbnail!!") + path_name
     assert image_resources(block) == caption + path_name
+    other = resource(7000, b"", b"xx", b"MeSa")
+    for rest in (b"", b"\0", b"8BIM\4\4", b"not a resource" + caption):
+        assert image_resources(other + block + rest) == other + caption + path_name + rest
     segment = b"Photoshop 3.0\0" + block
     Image.fromarray(smooth).save(
         tmp_path / "a.jpg", extra=b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
