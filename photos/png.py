@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from photos.metadata import exif_orientation, upright_exif, upright_xmp, xmp_orientation
+from photos.metadata import exif_orientation, upright_exif, xmp_orientation
 from photos.photo import MAX_PIXELS, Decoded, Photo, Refused, upright
+from photos.png_texts import LARGEST_TEXT, is_packet, packet_of, text_with, understood, upright_text
 
 __all__ = ["SIGNATURE", "PngDetails", "PngHeader", "decode", "encode", "header"]
 
@@ -27,12 +28,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _PALETTE = 3
 _COLOURS = frozenset({b"cHRM", b"gAMA", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI"})
-_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
-_KEPT = _COLOURS | _TEXTS | {b"pHYs"}
-_XMP_KEYWORD = b"XML:com.adobe.xmp\0"
-# ImageMagick's way to store EXIF before the chunk eXIf existed.
-_RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
-_LARGEST_PROFILE = 1 << 26
+_KEPT = _COLOURS | {b"tEXt", b"zTXt", b"iTXt", b"pHYs"}
 # Interlaced pictures hold seven smaller ones: first column, first row, column step, row step.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -57,13 +53,13 @@ class PngDetails:
     @property
     def xmp(self) -> bytes | None:
         """XMP packet."""
-        body = next((body for name, body in self.chunks if _is_xmp(name, body)), None)
-        return None if body is None else _text_of(body)
+        body = next((body for name, body in self.chunks if is_packet(name, body)), None)
+        return None if body is None else packet_of(body)
 
     def with_xmp(self, xmp: bytes) -> "PngDetails":
         """The same with another XMP packet."""
-        kept = [chunk for chunk in self.chunks if not _is_xmp(*chunk)]
-        return PngDetails([*kept, (b"iTXt", _XMP_KEYWORD + b"\0\0\0\0" + xmp)])
+        kept = [chunk for chunk in self.chunks if not is_packet(*chunk)]
+        return PngDetails([*kept, (b"iTXt", text_with(xmp))])
 
     def stripped(self) -> "PngDetails":
         """What the colours need."""
@@ -108,12 +104,12 @@ def decode(data: bytes) -> Decoded:
         key = np.array(struct.unpack(f">{_CHANNELS[head.colour]}H", transparency)) * scale
         opaque = (samples != key).any(axis=2, keepdims=True)
         samples = np.concatenate([samples, opaque * samples.dtype.type(np.iinfo(samples.dtype).max)], axis=2)
-    exif = next((body for name, body in chunks if name == b"eXIf"), None) or _raw_exif(chunks)
-    xmp = next((body for name, body in chunks if _is_xmp(name, body)), None)
+    chunks = understood(chunks)
+    exif = next((body for name, body in chunks if name == b"eXIf"), None)
     profile = next((body for name, body in chunks if name == b"iCCP"), None)
-    kept = [(name, body) for name, body in chunks if name in _KEPT and not body.startswith(_RAW_EXIF)]
-    orientation = exif_orientation(exif) or xmp_orientation(xmp) or 1
-    return Decoded(upright(samples, orientation), PngDetails(kept), exif, _profile(profile))
+    details = PngDetails([chunk for chunk in chunks if chunk[0] in _KEPT])
+    orientation = exif_orientation(exif) or xmp_orientation(details.xmp) or 1
+    return Decoded(upright(samples, orientation), details, exif, _profile(profile))
 
 
 def encode(pixels: np.ndarray, photo: Photo) -> bytes:
@@ -128,27 +124,11 @@ def encode(pixels: np.ndarray, photo: Photo) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, photo.bit_depth, _COLOUR_TYPE[channels], 0, 0, 0)
     parts = [SIGNATURE, _chunk(b"IHDR", head)]
     for name, body in photo.details.chunks:
-        parts.append(_chunk(name, upright_xmp(body) if body.startswith(_XMP_KEYWORD) else body))
+        parts.append(_chunk(name, upright_text(body) if is_packet(name, body) else body))
     if photo.exif:
         parts.append(_chunk(b"eXIf", upright_exif(photo.exif, width, height, photo.software)))
     parts += [_chunk(b"IDAT", body) for body in _deflated(samples)]
     return b"".join([*parts, _chunk(b"IEND", b"")])
-
-
-def _is_xmp(name: bytes, body: bytes) -> bool:
-    return name == b"iTXt" and body.startswith(_XMP_KEYWORD)
-
-
-def _text_of(body: bytes) -> bytes | None:
-    """The text of a chunk iTXt, in UTF-8; None where it is damaged."""
-    compressed, rest = body[len(_XMP_KEYWORD) : len(_XMP_KEYWORD) + 1], body[len(_XMP_KEYWORD) + 2 :]
-    text = rest.split(b"\0", 2)[-1]
-    if compressed != b"\1":
-        return text
-    try:
-        return zlib.decompressobj().decompress(text, _LARGEST_PROFILE)
-    except zlib.error:
-        return None
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -180,26 +160,9 @@ def _profile(chunk: bytes | None) -> bytes | None:
     if not separator:
         return None
     try:
-        return zlib.decompressobj().decompress(rest[1:], _LARGEST_PROFILE) or None
+        return zlib.decompressobj().decompress(rest[1:], LARGEST_TEXT) or None
     except zlib.error:
         return None
-
-
-def _raw_exif(chunks: list[tuple[bytes, bytes]]) -> bytes | None:
-    """EXIF that is spelled in hexadecimal digits in a text chunk."""
-    for name, body in chunks:
-        if name in (b"tEXt", b"zTXt") and body.startswith(_RAW_EXIF):
-            text = body.partition(b"\0")[2]
-            try:
-                if name == b"zTXt":
-                    text = zlib.decompressobj().decompress(text[1:], _LARGEST_PROFILE)
-                digits = b"".join(text.split(b"\n")[3:])  # an empty line, the profile's name, its length, digits
-                exif = bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0")
-            except (ValueError, zlib.error):
-                continue
-            if exif[:2] in (b"II", b"MM"):
-                return exif
-    return None
 
 
 def _decode_shallow(head: PngHeader, chunks: list[tuple[bytes, bytes]]) -> np.ndarray:

@@ -164,6 +164,56 @@ def test_exif_spelled_as_text_is_understood(tmp_path, rng, exif):
     assert read(tmp_path / "b.png").pixels.shape == (5, 4, 3)
 
 
+TURNED = (
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description tiff:Orientation="6"/>'
+    b"</rdf:RDF>"
+)
+
+
+@pytest.mark.parametrize("form", ["plain", "packed", "raw", "raw packed"])
+@pytest.mark.parametrize("inscribed", [False, True])
+def test_a_packet_is_understood_however_it_is_stored(tmp_path, rng, form, inscribed):
+    marked = b"http://ns.adobe.com/xap/1.0/\0" + TURNED
+    text = f"\napp1\n{len(marked):8}\n".encode() + marked.hex().encode()
+    extra = {
+        "plain": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + TURNED),
+        "packed": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(TURNED)),
+        "raw": chunk(b"tEXt", b"Raw profile type APP1\0" + text),
+        "raw packed": chunk(b"zTXt", b"Raw profile type APP1\0\0" + zlib.compress(text)),
+    }[form]
+    samples = gradual(rng, 4, 5, 3)
+    (tmp_path / "a.png").write_bytes(png(samples, extra=extra))
+    photo = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.rint(photo.pixels * 65535), np.rot90(samples, -1))
+    assert photo.details.xmp == TURNED
+    write(tmp_path / "b.png", photo.pixels, like=photo.inscribed("Program 1.0", "{}") if inscribed else photo)
+    again = read(tmp_path / "b.png")
+    assert b'tiff:Orientation="1"' in again.details.xmp and inscribed == (b"Program 1.0" in again.details.xmp)
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
+    assert b"zTXt" not in (tmp_path / "b.png").read_bytes()
+
+
+def test_raw_profiles_that_are_something_else_are_carried_over(tmp_path, rng):
+    other = chunk(b"tEXt", b"Raw profile type APP1\0\napp1\n       4\n61626364")
+    damaged = chunk(b"zTXt", b"Raw profile type exif\0\0nothing packed")
+    packet = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x/>"))
+    second = b"http://ns.adobe.com/xap/1.0/\0<y/>".hex().encode()
+    second = chunk(b"tEXt", b"Raw profile type APP1\0\napp1\n      33\n" + second)
+    (tmp_path / "a.png").write_bytes(png(gradual(rng, 4, 5, 3), extra=other + damaged + packet + second))
+    photo = read(tmp_path / "a.png")
+    write(tmp_path / "b.png", photo.pixels, like=photo)
+    for kept in (other, damaged, packet, second):
+        assert kept in (tmp_path / "b.png").read_bytes()
+
+
+def test_exif_may_have_the_marker_of_a_jpeg(tmp_path, rng, exif):
+    (tmp_path / "a.png").write_bytes(png(gradual(rng, 4, 5, 3), extra=chunk(b"eXIf", b"Exif\0\0" + exif(6))))
+    photo = read(tmp_path / "a.png")
+    assert photo.exif == exif(6) and photo.pixels.shape == (5, 4, 3)
+    write(tmp_path / "b.png", photo.pixels, like=photo)
+    assert decoded((tmp_path / "b.png").read_bytes())[1][b"eXIf"].startswith(b"MM\0*")
+
+
 def test_large_texts_and_profiles_do_not_stop_the_reading(tmp_path, smooth):
     profile = b"big" * 700_000
     body = b"ICC\0\0" + zlib.compress(profile)
