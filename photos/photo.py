@@ -76,9 +76,23 @@ class Decoded:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The smallest and the largest stored value of a colour."""
+        """The smallest and the largest stored value of a colour.
+
+        Raises:
+            Refused: If floating-point samples are not finite.
+        """
+        self.check_finite()
         colours = self.samples[..., : 3 if self.samples.shape[2] >= 3 else 1]
         return colours.min(), colours.max()
+
+    def check_finite(self) -> None:
+        """Refuses floating-point samples that are not finite.
+
+        Raises:
+            Refused: If there are such samples.
+        """
+        if self.samples.dtype == np.float32 and not np.isfinite(self.samples).all():
+            raise Refused("expected finite values, got NaN or infinity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +144,7 @@ class Photo:
         samples = decoded.samples
         if value_range is not None and decoded.inverted:
             raise Refused("expected values that grow with brightness for a range, got a picture in which 0 is white")
-        if samples.dtype == np.float32 and not np.isfinite(samples).all():
-            raise Refused("expected finite values, got NaN or infinity")
+        decoded.check_finite()
         if value_range is not None:
             values = value_range.to_unit(samples)
             if samples.shape[2] in (2, 4):

@@ -159,3 +159,15 @@ def test_bad_numbers_in_a_float_file_name_the_range(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 1200.0, np.float32), metadata=None)
     with pytest.raises(PhotoError, match=r"a\.tif.*\[0, 1\].*1200.*--range"):
         read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("value_range", [None, ValueRange(), ValueRange(0, 1)])
+@pytest.mark.parametrize("pages", [1, 3])
+def test_numbers_that_are_not_finite_are_named_whatever_the_range(tmp_path, bad, value_range, pages):
+    samples = np.full((pages, 4, 4), 0.5, np.float32)
+    samples[-1, 2, 1] = bad
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="minisblack", metadata=None)
+    with pytest.raises(PhotoError) as caught:
+        list(open_pages(tmp_path / "a.tif", value_range))
+    assert str(caught.value) == f"{tmp_path / 'a.tif'}: expected finite values, got NaN or infinity"
