@@ -7,6 +7,7 @@ gives the samples as stored: it divides by premultiplied alpha, and drops channe
 
 import io
 import math
+import re
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -25,12 +26,14 @@ _NO_COMPRESSION = 1
 _DEFLATE = (8, 32946)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA = 2
-_XMP, _RESOURCES = 700, 34377
+_XMP, _DESCRIPTION, _RESOURCES = 700, 270, 34377
+# Where it reads this number, ImageJ expects the pixels of all pictures behind those of the first, without directories.
+_IMAGEJ_COUNT = re.compile(rb"^images=(?!1$)\d+\n", re.MULTILINE)
 # Name of the document, description, maker, model, resolution in x and y, page, unit of the resolution, software, date,
 # artist, computer, white point, primaries, XMP, rating, copyright, IPTC, Photoshop resources, ICC profile; title,
 # comment, author, keywords and subject as Windows keeps them. Layers and previews would be stale.
 _KEPT = frozenset(
-    {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 318, 319, _XMP, 18246, 18249, 33432, 33723}
+    {269, _DESCRIPTION, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 318, 319, _XMP, 18246, 18249, 33432, 33723}
     | {_RESOURCES, 34675, 40091, 40092, 40093, 40094, 40095}
 )
 _COLOURS = frozenset({318, 319, 34675})
@@ -225,6 +228,8 @@ def kept_tags(data: bytes, entries: list[Entry], big: bool) -> list[Entry]:
             value = upright_xmp(value)
         elif entry.tag == _RESOURCES:
             value = image_resources(value)
+        elif entry.tag == _DESCRIPTION and value.startswith(b"ImageJ="):
+            value = _IMAGEJ_COUNT.sub(b"", value)
         elif entry.tag in (EXIF_POINTER, GPS_POINTER):
             try:
                 pack_directory([entry], 0, data, big)

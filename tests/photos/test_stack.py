@@ -41,6 +41,24 @@ def test_a_stack_comes_back_page_by_page(tmp_path, rng, options, dtype):
         assert new.pages[3].tags[282].value == old.pages[3].tags[282].value
 
 
+def test_imagej_is_not_told_to_look_for_pages_without_directories(tmp_path, rng):
+    stack = rng.integers(0, 256, (3, 19, 23), dtype=np.uint8)
+    head, tail = "ImageJ=1.53k\n", "slices=3\nunit=micron\nspacing=0.5"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in stack:
+            file.write(page, metadata=None, description=f"{head}images=3\n{tail}", contiguous=False)
+    copy(tmp_path / "a.tif", tmp_path / "b.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), stack)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert [page.description for page in file.pages] == [head + tail] * 3
+    for description in (f"{head}images=1\n{tail}", "images=3\nof a holiday"):
+        tifffile.imwrite(tmp_path / "c.tif", stack[0], metadata=None, description=description)
+        photo = read(tmp_path / "c.tif")
+        write(tmp_path / "d.tif", photo.pixels, like=photo)
+        with tifffile.TiffFile(tmp_path / "d.tif") as file:
+            assert file.pages[0].description == description
+
+
 def test_pages_may_differ_and_smaller_versions_do_not_count(tmp_path, smooth):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(smooth, photometric="rgb", metadata=None)
