@@ -36,7 +36,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
         dry_run: Prints settings and sizes, and stops.
         allow_changes: Resumes a run although its settings were others.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from functools import partial
 
     import torch
@@ -58,8 +58,10 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     if config.pipeline is not None:
         # Found out before the training rather than after.
         checked_folder(config.pipeline)
+    # Nothing is decoded into a cache to say what there is.
+    data = replace(config.data, cache=None) if dry_run else config.data
     patches = open_patches(
-        config.data, run.seed, config.optim.batch, held_out_dir=loop.run_dir / "held_out", report=accelerator.print,
+        data, run.seed, config.optim.batch, held_out_dir=loop.run_dir / "held_out", report=accelerator.print,
         left_out=loop.left_out,
     )  # fmt: skip
     torch.manual_seed(run.seed)

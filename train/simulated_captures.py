@@ -223,13 +223,16 @@ def open_captures(
         report: Told once what photos are left out from the start and what is cached.
         left_out: Takes note of photos that cannot be used once they are drawn.
         with_sharp: Whether items hold the sharp photos.
-        dry_run: Whether the folder is left as it is, and not made.
+        dry_run: Whether the folder is left as it is, and not made; nor is a cache.
 
     Raises:
         ValueError: If there are no photos to train on, or the folder holds captures of others.
     """
     if simulation.side < data.patch:
         raise ValueError(f"simulation.side must be at least data.patch={data.patch}, got {simulation.side}")
+    if dry_run:
+        # Nothing is decoded into a cache to say what there is.
+        data = replace(data, cache=None)
     canvas = simulation.canvas()
     needed = f"the {canvas} pixels that simulation.side={simulation.side} takes with its margin"
     training, held_out = choose_photos(replace(data, patch=canvas), report, needed)

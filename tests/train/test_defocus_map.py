@@ -135,9 +135,9 @@ def test_mistakes_are_one_line(photos, tmp_path, capsys, override, code, words):
 
 
 def test_a_dry_run_writes_no_run(photos, tmp_path, capsys):
-    assert main([*_settings(photos, tmp_path / "run"), "--dry-run"]) == 0
+    assert main([*_settings(photos, tmp_path / "run"), f"data.cache={tmp_path / 'cache'}", "--dry-run"]) == 0
     assert "parameters; 6 training and 2 held-out photos" in capsys.readouterr().out
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
 
 
 def test_the_presets_are_what_they_say():

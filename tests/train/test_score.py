@@ -273,12 +273,13 @@ def test_an_export_is_never_missing_while_it_is_replaced(photos, tmp_path, monke
 
 
 def test_dry_run_prints_settings_and_writes_nothing(photos, tmp_path, capsys):
-    assert score.main([*settings(photos, tmp_path / "run", "optim.accumulate=2"), "--dry-run"]) == 0
+    more = ["optim.accumulate=2", f"data.cache={tmp_path / 'cache'}"]
+    assert score.main([*settings(photos, tmp_path / "run", *more), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "lr: 0.0005" in printed and "weight_decay: 0.001" in printed
     assert "6 training and 2 held-out photos" in printed
     assert "4 patches per optimizer step = 1 processes x 2 accumulation steps x 2" in printed
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(
