@@ -15,9 +15,13 @@ __all__ = ["PeakMemory", "provenance"]
 
 
 def provenance(weights: Path | None, device: torch.device) -> dict[str, object]:
-    """Versions, commit, device and, if weights are given, the sha256 of every file of theirs."""
+    """Versions, commit, device and, if weights are given, the sha256 of every file of theirs.
+
+    The commit is dirty if files that git tracks differ from it.
+    """
     project = Path(__file__).resolve().parent.parent
-    commit, changes = _git(project, "rev-parse", "HEAD"), _git(project, "status", "--porcelain")
+    # Files that git does not track are no part of the project: the folder of the figures may be among them.
+    commit, changes = _git(project, "rev-parse", "HEAD"), _git(project, "status", "--porcelain", "--untracked-files=no")
     files = sorted(weights.rglob("*.safetensors")) if weights else []
     packages = ("scorefocus", "torch", "diffusers", "numpy", "lpips", "scikit-image", "deepinv")
     return {
