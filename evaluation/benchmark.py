@@ -76,7 +76,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
             skipped.append({"method": name, "reason": str(reason)})
             continue
         if hasattr(methods[name], "check"):
-            methods[name].check([(source.set_name, source.group, source.name) for source in listed])
+            methods[name].check([source.place for source in listed])
     scoring = Scoring(config.metrics, config.lpips)
     notices = [f"{item['method']} is not run: {item['reason']}" for item in skipped]
     notices += [f"{METRICS[name].title} is not measured: {reason}" for name, reason in scoring.reasons.items()]
@@ -103,7 +103,9 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
         if processes:
             processes.wait_for_everyone()
         done = {row_key(row) for row in folder.rows()}
-        _measure(config, listed[rank::world], methods, columns, scoring, folder, done, device, shows=rank == 0)
+        mine = listed[rank::world]
+        made_from = _made_from(mine if rank else listed, methods)
+        _measure(config, mine, methods, columns, scoring, folder, made_from, done, device, shows=rank == 0)
         if processes:
             processes.wait_for_everyone()
     if rank:
@@ -111,8 +113,8 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
 
     measured = {row_key(row): row for row in folder.rows()}
     order = [
-        (source.set_name, source.group, source.name, name)
-        for source in listed for named in columns.values() for name in named
+        (*source.place, title, *made_from[*source.place, name])
+        for source in listed for name, named in columns.items() for title in named
     ]  # fmt: skip
     rows = [measured[key] for key in order]
     results = {
@@ -141,7 +143,23 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     return results
 
 
-def _measure(config, listed, methods, columns, scoring, folder, done, device, *, shows) -> None:  # noqa: ANN001
+def _made_from(listed, methods) -> dict[tuple[str, str, str, str], list[str | int]]:  # noqa: ANN001
+    """What the rows of a set, group, name and method are made from: digests of files, and what seeds the noise."""
+    from functools import cache
+
+    from evaluation.run_folder import file_digest
+
+    digest = cache(file_digest)
+    made_from = {}
+    for source in listed:
+        common = [digest(file) for file in source.files] + ([] if source.index is None else [source.index])
+        for name, method in methods.items():
+            results = [digest(method.find(*source.place))] if hasattr(method, "find") else []
+            made_from[*source.place, name] = common + results
+    return made_from
+
+
+def _measure(config, listed, methods, columns, scoring, folder, made_from, done, device, *, shows) -> None:  # noqa: ANN001
     """Measures every column of every capture of this process that has no row yet."""
     import time
     from dataclasses import replace
@@ -157,10 +175,10 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
     memory = PeakMemory(device)
     pictures = Pictures(folder.folder) if config.pictures else None
     for source in tqdm(listed, unit="picture", disable=None if shows else True):
-        place = (source.set_name, source.group, source.name)
         missing = [
             (name, title, map_source)
-            for name, named in columns.items() for title, map_source in named.items() if (*place, title) not in done
+            for name, named in columns.items() for title, map_source in named.items()
+            if (*source.place, title, *made_from[*source.place, name]) not in done
         ]  # fmt: skip
         if not missing:
             continue
@@ -184,6 +202,7 @@ def _measure(config, listed, methods, columns, scoring, folder, done, device, *,
             row = {
                 "set": source.set_name, "group": source.group, "name": source.name, "scene": source.scene,
                 "column": title, "method": name, "map": map_source,
+                "made_from": made_from[*source.place, name],
                 "counted": capture.mask is None or float(capture.mask.float().mean()) >= SMALLEST_MASK,
                 "metrics": scoring(image, capture.x, capture, reblurred),
                 "input": before,

@@ -22,6 +22,7 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._written: set[str] = set()
 
     def write(
         self, column: str, capture: Capture, image: Tensor, reblurred: Tensor | None, radius_map: Tensor | None
@@ -35,18 +36,20 @@ class Pictures:
         place = f"{_safe(capture.set_name)}/{_safe(capture.group)}/{_safe(capture.name)}.png"
         largest = None if radius_map is None else float(radius_map.max())
         return {
-            "input": self._save(f"input/{place}", capture.y, once=True),
-            "reference": None if capture.x is None else self._save(f"reference/{place}", capture.x, once=True),
+            "input": self._save(f"input/{place}", capture.y),
+            "reference": None if capture.x is None else self._save(f"reference/{place}", capture.x),
             "restored": self._save(f"restored/{column}/{place}", image),
             "reblurred": None if reblurred is None else self._save(f"reblurred/{column}/{place}", reblurred),
             "map": None if largest is None else self._save(f"map/{column}/{place}", radius_map / max(largest, 1e-6)),
             "largest_radius": largest,
         }
 
-    def _save(self, path: str, picture: Tensor, *, once: bool = False) -> str:
+    def _save(self, path: str, picture: Tensor) -> str:
         path = f"pictures/{path}"
         file = self._folder / path
-        if not (once and file.exists()):
+        # Columns share their input and reference; a file of an earlier run may be of another capture.
+        if path not in self._written:
+            self._written.add(path)
             make_folder(file.parent)
             codes = np.rint(255 * picture[0].clamp(0, 1).permute(1, 2, 0).numpy()).astype(np.uint8)
             with replacing(file) as temporary:

@@ -1,16 +1,26 @@
 """The measured rows of a benchmark on disk: an interrupted run goes on where it stopped."""
 
+import hashlib
 import json
 from pathlib import Path
 
-from photos.files import make_folder, replacing
+from photos.files import file_bytes, make_folder, replacing
 
-__all__ = ["RunFolder", "row_key"]
+__all__ = ["RunFolder", "file_digest", "row_key"]
 
 
-def row_key(row: dict) -> tuple[str, str, str, str]:
-    """What identifies a row: set, group, name and column."""
-    return row["set"], row["group"], row["name"], row["column"]
+def row_key(row: dict) -> tuple[str | int, ...]:
+    """What identifies a row: set, group, name, column, and what it was made from, which old rows do not say."""
+    return row["set"], row["group"], row["name"], row["column"], *row.get("made_from", ())
+
+
+def file_digest(file: Path) -> str:
+    """The sha256 of a file's content.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    return hashlib.sha256(file_bytes(file)).hexdigest()
 
 
 class RunFolder:

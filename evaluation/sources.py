@@ -21,6 +21,8 @@ class Source:
 
     Attributes:
         scene: What captures of one set share that are not independent: their sharp photo, or the scene.
+        files: All that it is loaded from.
+        index: Place of its photo in the sorted folder, which seeds the noise; None where none is added.
     """
 
     set_name: str
@@ -28,6 +30,13 @@ class Source:
     name: str
     scene: str
     load: Callable[[], Capture]
+    files: tuple[Path, ...]
+    index: int | None = None
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Set, group and name."""
+        return self.set_name, self.group, self.name
 
 
 def sources(data: DataConfig, scratch: Path) -> list[Source]:
@@ -43,12 +52,12 @@ def sources(data: DataConfig, scratch: Path) -> list[Source]:
     if data.protocol == "simulated":
         root = _scikit_image_photos(scratch) if data.root == "scikit-image" else data.root
         return [
-            Source(item.set_name, item.map_name, item.name, item.name, item.capture)
+            Source(item.set_name, item.map_name, item.name, item.name, item.capture, (item.file,), item.index)
             for item in simulations(root, data.count, data.stride)
         ]
     listed = list_captures(data.root, sets=data.sets, split=data.split, count=data.count)
     return [
-        Source(files.set_name, files.group, files.name, files.scene, partial(known.capture, files))
+        Source(files.set_name, files.group, files.name, files.scene, partial(known.capture, files), files.measured)
         for known, files in listed
     ]
 

@@ -50,6 +50,12 @@ class PairFiles:
         }  # fmt: skip
         return {name: file for name, file in names.items() if file is not None}
 
+    @property
+    def measured(self) -> tuple[Path, ...]:
+        """The files that figures depend on."""
+        files = (self.capture, self.reference, self.mask, self.other_focus)
+        return tuple(file for file in files if file is not None)
+
 
 class Examined(NamedTuple):
     """The pairs of a split that could be made, and a sentence for everything that is wrong."""
