@@ -8,6 +8,8 @@ from photos.files import file_bytes, make_folder, replacing
 
 __all__ = ["RunFolder", "file_digest", "row_key"]
 
+_WRITTEN_LAST = ("results.json", "results.md", "report.html")
+
 
 def row_key(row: dict) -> tuple[str | int, ...]:
     """What identifies a row: set, group, name, column, and what it was made from, which old rows do not say."""
@@ -33,7 +35,7 @@ class RunFolder:
         rank: Number of this process; the first alone writes `run.json`.
 
     Raises:
-        ValueError: If the rows there were measured with anything else.
+        ValueError: If the rows there were measured with anything else, or there are results of no run.
     """
 
     def __init__(self, folder: Path, identity: dict, *, overwrite: bool = False, rank: int = 0) -> None:
@@ -46,6 +48,12 @@ class RunFolder:
         if overwrite:
             for file in [recorded, *folder.glob("rows-*.jsonl")]:
                 file.unlink(missing_ok=True)
+        foreign = [folder / name for name in _WRITTEN_LAST if (folder / name).exists()]
+        if foreign and not overwrite and not recorded.exists():
+            raise ValueError(
+                f"{foreign[0]}: expected no such file in a folder without the {recorded.name} of a benchmark, got one: "
+                "give overwrite=true to replace it, or another out"
+            )
         if recorded.exists():
             changed = _changes(_read_json(recorded), json.loads(json.dumps(identity)))
             if changed:

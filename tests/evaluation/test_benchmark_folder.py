@@ -97,3 +97,19 @@ def test_a_photo_whose_noise_is_another_is_measured_anew(data):
     # The place in the sorted folder seeds the noise: what was the first photo now has that of the second.
     for old, first, second in zip(before, after[:3], after[3:], strict=True):
         assert (first["name"], second["name"]) == ("a", "b") and first["input"] == old["input"] != second["input"]
+
+
+@pytest.mark.parametrize("name", ["results.md", "results.json", "report.html"])
+def test_a_file_of_something_else_is_not_replaced(data, capsys, name):
+    (data / "out").mkdir()
+    (data / "out" / name).write_text("mine")
+    assert benchmark.main(_command(data)) == 1
+    error = capsys.readouterr().err
+    assert f"{data / 'out' / name}: expected no such file in a folder without the run.json" in error
+    assert "overwrite=true" in error and error.count("\n") == 1
+    assert [file.name for file in (data / "out").iterdir()] == [name]
+    assert (data / "out" / name).read_text() == "mine"
+    assert benchmark.main(_command(data, "overwrite=true")) == 0
+    assert (data / "out" / name).read_text() != "mine"
+    # It is the benchmark's own now.
+    assert benchmark.main(_command(data)) == 0
