@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from evaluation.results_form import is_row
 from photos.files import file_bytes, make_folder, replacing
 
 __all__ = ["RunFolder", "file_digest", "row_key"]
@@ -30,7 +31,7 @@ class RunFolder:
 
     Args:
         folder: Folder of the run, made if needed.
-        identity: Everything that the figures depend on, as JSON can hold it.
+        identity: Everything that the figures depend on, as JSON can hold it; its `settings` name the `metrics`.
         overwrite: Whether rows that are there are forgotten.
         rank: Number of this process; the first alone writes `run.json`.
 
@@ -41,6 +42,7 @@ class RunFolder:
     def __init__(self, folder: Path, identity: dict, *, overwrite: bool = False, rank: int = 0) -> None:
         self.folder = folder
         self._own = folder / f"rows-{rank:03d}.jsonl"
+        self._metrics = identity["settings"]["metrics"]
         if rank:
             return
         make_folder(folder)
@@ -68,12 +70,13 @@ class RunFolder:
         """All rows that were written whole, by any process."""
         rows = {}
         for file in sorted(self.folder.glob("rows-*.jsonl")):
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in file.read_bytes().splitlines():
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # The line that an interruption cut short.
-                rows[row_key(row)] = row
+                except (ValueError, RecursionError):
+                    continue  # The line that an interruption cut short, or a damaged one.
+                if is_row(row, self._metrics):
+                    rows[row_key(row)] = row
         return list(rows.values())
 
     def add(self, row: dict) -> None:
@@ -85,9 +88,14 @@ class RunFolder:
 
 def _read_json(file: Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise ValueError(f"{file}: expected JSON, got something else: give overwrite=true to measure anew") from None
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{file}: expected a JSON object, got something else: give overwrite=true to measure anew, or another out"
+        )
+    return content
 
 
 def _changes(before: dict, now: dict, prefix: str = "") -> list[str]:

@@ -10,6 +10,7 @@ from fake_sets import write_png
 from PIL import Image
 
 from evaluation import benchmark
+from evaluation.run_folder import RunFolder
 
 SIMULATED = str(Path(benchmark.__file__).resolve().parent.parent / "configs" / "benchmark" / "simulated.yaml")
 
@@ -113,3 +114,39 @@ def test_a_file_of_something_else_is_not_replaced(data, capsys, name):
     assert (data / "out" / name).read_text() != "mine"
     # It is the benchmark's own now.
     assert benchmark.main(_command(data)) == 0
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize("content", [b"3", b"[1]", b"\xff\xfe{", b"", DEEP], ids=range(5))
+def test_a_damaged_identity_is_named(data, capsys, content):
+    (data / "out").mkdir()
+    (data / "out" / "run.json").write_bytes(content)
+    assert benchmark.main(_command(data)) == 1
+    error = capsys.readouterr().err
+    assert f"{data / 'out' / 'run.json'}: expected a JSON object" in error and error.count("\n") == 1
+    assert (data / "out" / "run.json").read_bytes() == content
+
+
+def test_rows_that_are_not_whole_are_measured_anew(data):
+    assert benchmark.main(_command(data)) == 0
+    whole = _rows(data)
+    row = whole["b", "input"]
+    damaged = [row | {key: value} for key, value in (
+        ("metrics", {"psnr": "20"}), ("metrics", {}), ("input", {"psnr": True}), ("input", 5), ("seconds", None),
+        ("seconds", 10**400), ("other_focus", {}), ("scene", []), ("made_from", 5), ("made_from", [[]]), ("counted", 1),
+        ("name", 3), ("peak_memory_mib", float("nan")), ("pictures", "x"),
+    )] + [{key: row[key] for key in row if key != lost} for lost in row if lost != "scene"]  # fmt: skip
+    lines = [b"3", b"[1]", b"\xff\xfe", DEEP, *(json.dumps(one).encode() for one in damaged)]
+    rows = data / "out" / "rows-000.jsonl"
+    kept = [line for line in rows.read_bytes().splitlines() if line and json.loads(line)["column"] != "input"]
+    for line in lines:
+        rows.write_bytes(b"\n".join([*kept, line, b""]))
+        assert len(RunFolder(data / "out", json.loads((data / "out" / "run.json").read_text())).rows()) == 2 + (
+            b"made_from" not in line and line.startswith(b"{")
+        )
+    rows.write_bytes(b"\n".join([*kept, *lines]))
+    assert benchmark.main(_command(data)) == 0
+    after = _rows(data)
+    assert {key for key in whole if after[key] != whole[key]} == {("a", "input"), ("b", "input")}
