@@ -10,6 +10,8 @@ References:
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -40,7 +42,7 @@ class LPIPS:
             otherwise). None takes the backbone from `$TORCH_HOME/hub/checkpoints` if it is there.
 
     Raises:
-        ValueError: If the net is unknown, or a folder is named that does not hold the backbone.
+        ValueError: If the net is unknown, a folder is named that does not hold the backbone, or a file is damaged.
     """
 
     def __init__(self, net: str = "squeeze", weights: str | Path | None = None) -> None:
@@ -67,8 +69,10 @@ class LPIPS:
             # Every random weight of these is replaced below.
             model = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
         heads = heads or Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
-        model.net.load_state_dict(_slice_names(model.net, torch.load(backbone, weights_only=True, map_location="cpu")))
-        left = model.load_state_dict(torch.load(heads, weights_only=True, map_location="cpu"), strict=False)
+        with _weights_of(backbone) as weights:
+            model.net.load_state_dict(_slice_names(model.net, weights))
+        with _weights_of(heads) as weights:
+            left = model.load_state_dict(weights, strict=False)
         # `lins` lists the same layers once more.
         if any(name.startswith("lin") and not name.startswith("lins.") for name in left.missing_keys):
             raise ValueError(f"{heads} does not hold the linear heads of LPIPS-{net}")
@@ -145,6 +149,20 @@ def _find_weights(net: str, folder: str | Path | None) -> tuple[Path, Path | Non
         return _checkpoints() / whole, None
     heads = Path(folder) / f"lpips_lin_{net}_v0.1.pth"
     return Path(folder) / features, heads if heads.is_file() else None
+
+
+@contextmanager
+def _weights_of(file: Path) -> Iterator[dict[str, Tensor]]:
+    """Gives the weights in a file; whatever goes wrong with them is a ValueError that names it."""
+    try:
+        with warnings.catch_warnings():
+            # What torch says of files that are none of its own would come before the error.
+            warnings.simplefilter("ignore")
+            weights = torch.load(file, weights_only=True, map_location="cpu")
+        yield weights
+    except Exception as error:  # A damaged file makes torch fail in any way.
+        reason = type(error).__name__
+        raise ValueError(f"{file}: expected weights of LPIPS, got damaged or other ones ({reason})") from None
 
 
 def _slice_names(network: torch.nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -67,6 +67,26 @@ def test_lpips_names_a_broken_environment(monkeypatch, tmp_path):
     assert "cannot be imported" in distance.reason
 
 
+@pytest.mark.parametrize("file", ["alexnet_features.pth", "lpips_lin_alex_v0.1.pth"])
+def test_lpips_names_a_damaged_file(file, tmp_path):
+    pytest.importorskip("lpips")
+    backbone = _random_backbone("alex").state_dict()
+    torch.save(backbone, tmp_path / "alexnet_features.pth")
+    torch.save({}, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    # Torch ends otherwise with each.
+    for damaged in (b"", whole[:1], whole[:10], whole[: len(whole) // 2], whole[:-10], b"junk" * 100):
+        (tmp_path / file).write_bytes(damaged)
+        with pytest.raises(ValueError) as error:
+            LPIPS("alex", tmp_path)
+        assert str(error.value).startswith(f"{tmp_path / file}: expected weights of LPIPS, got damaged or other ones")
+        assert "\n" not in str(error.value)
+    for other in ([1], 3, {"0.weight": torch.zeros(2), "lin0.model.1.weight": torch.zeros(2)}):
+        torch.save(other, tmp_path / file)
+        with pytest.raises(ValueError, match=f"{file}: expected weights of LPIPS"):
+            LPIPS("alex", tmp_path)
+
+
 def test_lpips_refuses_a_folder_without_the_backbone_and_unknown_nets(tmp_path):
     with pytest.raises(ValueError, match="squeezenet1_1_features"):
         LPIPS("squeeze", tmp_path)
