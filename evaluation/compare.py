@@ -61,22 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _read(path: Path) -> dict:
     """The results in a file, or ValueError where it does not hold what a comparison needs."""
     from evaluation.results import read_results
+    from evaluation.results_form import fits
 
     results = read_results(path)
-    try:
-        rows, blocks = results["rows"], (results["protocol"], results["settings"]["data"])
-        keys = [(row["column"], *key_of(row)) for row in rows if isinstance(row["metrics"], dict) and "counted" in row]
-        directions = {about["higher_is_better"] for about in results["metrics"].values()}
-        whole = len(keys) == len(rows) and directions <= {True, False, None}
-        whole = whole and all(isinstance(block, dict) for block in blocks)
-    except (AttributeError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise ValueError(f"{path}: expected protocol, metrics and rows as the benchmark writes them, got others")
+    if not fits(results, {"settings": {"data": dict}, "metrics": {str: {"higher_is_better": _is_direction}}}):
+        raise ValueError(f"{path}: expected settings and metrics as the benchmark writes them, got others")
+    keys = [(row["column"], *key_of(row)) for row in results["rows"]]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"{path}: expected one row for each picture and column, got two of {' '.join(twice)}")
     return results
+
+
+def _is_direction(value: object) -> bool:
+    return value is None or isinstance(value, bool)
 
 
 def _page(path_a: Path, path_b: Path, metrics: dict, comparisons: Sequence[dict]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from evaluation.metrics import bootstrap_interval
+from evaluation.results_form import check_results
 from evaluation.scoring import METRICS
 from photos.files import replacing
 
@@ -99,7 +100,7 @@ def relative_gain(rows: Sequence[dict], column: str, baseline: str, metric: str)
             pairs.setdefault((row["set"], row["group"], row["name"]), {})[row["column"]] = row
     shares = {
         key: 100 * (both[column]["metrics"][metric] / both[baseline]["metrics"][metric] - 1)
-        for key, both in pairs.items() if len(both) == 2
+        for key, both in pairs.items() if len(both) == 2 and both[baseline]["metrics"][metric]
     }  # fmt: skip
     if not shares:
         return None
@@ -177,16 +178,17 @@ def read_results(file: Path) -> dict:
     """Reads a `results.json`.
 
     Raises:
-        ValueError: If it cannot be read, is not JSON, or of another schema.
+        ValueError: If it cannot be read, is not JSON, of another schema, or not as the benchmark writes it.
     """
     try:
         results = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise ValueError(f"{file}: expected the results.json of a benchmark, which cannot be read: {reason}") from None
     found = results.get("schema_version") if isinstance(results, dict) else None
     if found != SCHEMA_VERSION:
         raise ValueError(f"{file}: expected results of schema {SCHEMA_VERSION}, got schema {found}")
+    check_results(file, results)
     return results
 
 

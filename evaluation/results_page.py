@@ -23,33 +23,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "=" not in assignment:
             parser.error(f"expected NAME=FILE, got {assignment!r}")
 
-    from evaluation.results import read_results
     from photos.files import replacing
 
     try:
-        text = arguments.page.read_text(encoding="utf-8")
+        text = _read_page(arguments.page)
         for assignment in arguments.results:
             name, _, file = assignment.partition("=")
-            text = replaced(text, name, section(read_results(Path(file))), arguments.page)
+            text = replaced(text, name, section(_read_results(Path(file))), arguments.page)
         with replacing(arguments.page) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="")
     except (ValueError, OSError) as error:
         return report_error("evaluation/results_page.py", error, 1)
     return 0
 
 
 def replaced(text: str, name: str, content: str, page: Path) -> str:
-    """The page with the part between the marks of a name replaced.
+    """The page with the part between the marks of a name replaced, in lines that end as the first mark's does.
 
     Raises:
         ValueError: If a mark is missing or the last comes first.
     """
-    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-    start = text.find(begin)
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    line_end = "\r\n" if f"{begin}\r\n" in text else "\n"
+    start = text.find(begin + line_end)
     stop = text.find(end, start)
     if start < 0 or stop < 0:
-        raise ValueError(f"{page}: expected the lines {begin.strip()!r} and {end!r}, in this order, got none")
-    return text[: start + len(begin)] + content + text[stop:]
+        raise ValueError(f"{page}: expected the lines {begin!r} and {end!r}, in this order, got none")
+    return text[: start + len(begin + line_end)] + content.replace("\n", line_end) + text[stop:]
 
 
 def section(results: dict) -> str:
@@ -89,6 +89,36 @@ def command(settings: dict) -> str:
         elif settings[key] != getattr(usual, key):
             words.append(f'"{key}={_value(settings[key])}"')
     return f"python evaluation/benchmark.py {' '.join(words)} out=results/{data['protocol']}"
+
+
+def _read_page(page: Path) -> str:
+    """The text of the page, its lines ending as they do in the file."""
+    try:
+        with page.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(f"{page}: expected a page of text, which cannot be read: {reason}") from None
+
+
+def _read_results(file: Path) -> dict:
+    """The results in a file, or ValueError where it does not hold what a page says."""
+    from dataclasses import fields
+
+    from evaluation.results import read_results
+    from evaluation.results_form import fits
+    from evaluation.scoring import METRICS
+    from evaluation.settings import PROTOCOLS, BenchmarkConfig, DataConfig
+
+    results = read_results(file)
+    data = dict.fromkeys((field.name for field in fields(DataConfig)), object)
+    data |= {"root": str, "protocol": lambda name: name in PROTOCOLS}
+    settings = dict.fromkeys((field.name for field in fields(BenchmarkConfig)), object)
+    if not fits(results, {"settings": settings | {"data": data}}):
+        raise ValueError(f"{file}: expected settings as the benchmark writes them, got others")
+    if unknown := results["metrics"].keys() - METRICS.keys():
+        raise ValueError(f"{file}: expected metrics among {', '.join(METRICS)}, got {', '.join(sorted(unknown))}")
+    return results
 
 
 def _against_denoising(results: dict, set_name: str) -> list[str]:

@@ -121,7 +121,8 @@ def test_table_shows_the_difference_and_the_groups(pair, tmp_path, capsys):
 
 def test_other_protocols_are_warned_about(pair, tmp_path, capsys):
     a, b = pair
-    b |= {"seed": 7, "protocol": {"name": "real"}, "settings": {"data": {"root": "photos", "count": 12, "stride": 2}}}
+    b |= {"seed": 7, "settings": {"data": {"root": "photos", "count": 12, "stride": 2}}}
+    b["protocol"] = {"name": "real", "description": "Captures."}
     b["rows"][4]["input"]["psnr"] += 0.1
     assert main([str(stored(tmp_path / "a.json", a)), str(stored(tmp_path / "b.json", b))]) == 0
     errors = capsys.readouterr().err.splitlines()
@@ -142,7 +143,10 @@ def test_other_protocols_are_warned_about(pair, tmp_path, capsys):
         (b"\x80", "not JSON"),
         ("[1]", "got schema None"),
         ('{"schema_version": 0}', "got schema 0"),
+        (b"[" * 100_000, "not JSON"),
         ("rows", "as the benchmark writes them"),
+        ("settings", "expected settings and metrics"),
+        ("direction", "expected settings and metrics"),
         ("twice", "got two of tv set ramp photo0"),
         ("columns", "expected columns of equal name, got tv and input"),
         ("pictures", "none in columns tv and tv"),
@@ -153,6 +157,10 @@ def test_what_cannot_be_compared_exits_with_1(content, words, pair, tmp_path, ca
     file = tmp_path / "b.json"
     if content == "rows":
         stored(file, b | {"rows": [{"name": "photo"}]})
+    elif content == "settings":
+        stored(file, b | {"settings": {}})
+    elif content == "direction":
+        stored(file, b | {"metrics": METRICS | {"mae": {"higher_is_better": "yes", "reason": None}}})
     elif content == "twice":
         stored(file, b | {"rows": [row for row in b["rows"] if row["name"] == "photo0" and row["group"] == "ramp"] * 2})
     elif content == "columns":

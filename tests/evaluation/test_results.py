@@ -90,6 +90,9 @@ def test_relative_gain_is_the_mean_of_the_pictures_shares():
     assert mean == pytest.approx((50 + 10) / 2)
     assert low == pytest.approx(10) and high == pytest.approx(50)
     assert relative_gain(rows, "tv-true-map", "absent", "psnr") is None
+    # Of nothing there is no share.
+    dark = [*rows, row("d", 30.0), row("d", 0.0, column="denoise")]
+    assert relative_gain(dark, "tv-true-map", "denoise", "psnr")[0] == mean
 
 
 def test_intervals_are_those_of_an_independent_bootstrap():
@@ -120,3 +123,40 @@ def test_other_files_are_refused(text, words, tmp_path):
         file.write_text(text)
     with pytest.raises(ValueError, match=words):
         read_results(file)
+
+
+@pytest.mark.parametrize("part", results([]))
+def test_a_part_of_another_form_is_named(part, tmp_path):
+    file, whole = tmp_path / "results.json", results([row("a", 21.0)])
+    for other in ({**whole, part: 5.5}, {**whole, part: [5]}, {key: whole[key] for key in whole if key != part}):
+        file.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=rf"results\.json: expected .*\b({part.partition('_')[0]})\b"):
+            read_results(file)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole["summary"][0]["mean"].update(psnr="22"),
+        lambda whole: whole["summary"][0]["mean"].pop("ssim"),
+        lambda whole: whole["summary"][0].pop("gain"),
+        lambda whole: whole["summary"][0]["gain_interval_95"].update(psnr=[1]),
+        lambda whole: whole["summary"][0].update(worst=3),
+        lambda whole: whole["rows"][0].update(input=5),
+        lambda whole: whole["rows"][0]["metrics"].update(psnr="22"),
+        lambda whole: whole["rows"][0]["metrics"].update(psnr=10**400),
+        lambda whole: whole["rows"][0]["metrics"].update(psnr=float("nan")),
+        lambda whole: whole["rows"][0]["metrics"].pop("ssim"),
+        lambda whole: whole["rows"][0].update(scene=[]),
+        lambda whole: whole.update(git={}),
+        lambda whole: whole["metrics"].update(psnr=None),
+        lambda whole: whole.update(versions={}),
+        lambda whole: whole.update(skipped=[{}]),
+    ],
+)  # fmt: skip
+def test_damaged_results_are_refused(damage, tmp_path):
+    whole = json.loads(json.dumps(results([row("a", 21.0)])))
+    damage(whole)
+    (tmp_path / "results.json").write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=r"results\.json: expected "):
+        read_results(tmp_path / "results.json")

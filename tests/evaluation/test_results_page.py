@@ -75,3 +75,56 @@ def test_missing_marks_and_files_are_said(file, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         results_page.main([str(page), "one"])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"settings": {}}, "expected settings as the benchmark writes them"),
+        ({"settings": None}, "expected settings as the benchmark writes them"),
+        ({"summary": None}, "expected the part summary"),
+        ({"git": {}}, "expected the part git"),
+        ({"metrics": {"beauty": {"reason": None}}, "rows": [], "summary": []}, "got beauty"),
+    ],
+)
+def test_damaged_results_are_one_sentence(file, tmp_path, capsys, change, words):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert results_page.main([str(page), f"one={file}"]) == 1
+    error = capsys.readouterr().err
+    assert f"{file}: expected" in error and words in error and error.count("\n") == 1
+    assert page.read_text() == PAGE
+
+
+@pytest.mark.parametrize(("key", "value"), [("protocol", "other"), ("protocol", []), ("root", 3), ("stride", None)])
+def test_settings_of_other_data_are_one_sentence(file, tmp_path, capsys, key, value):
+    results = json.loads(file.read_text())
+    results["settings"]["data"][key] = value
+    if value is None:
+        del results["settings"]["data"][key]
+    file.write_text(json.dumps(results))
+    (tmp_path / "page.md").write_text(PAGE)
+    assert results_page.main([str(tmp_path / "page.md"), f"one={file}"]) == 1
+    assert f"{file}: expected settings as the benchmark writes them, got others" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff\xfe", "it is not UTF-8")])
+def test_a_page_that_cannot_be_read_is_named(file, tmp_path, capsys, content, words):
+    page = tmp_path / "page.md"
+    if content:
+        page.write_bytes(content)
+    assert results_page.main([str(page), f"one={file}"]) == 1
+    error = capsys.readouterr().err
+    assert f"{page}: expected a page of text, which cannot be read: " in error and words in error
+
+
+def test_lines_end_as_they_did(file, tmp_path):
+    pages = {}
+    for line_end in ("\n", "\r\n"):
+        page = tmp_path / "page.md"
+        page.write_bytes(PAGE.replace("\n", line_end).encode())
+        for _ in range(2):
+            assert results_page.main([str(page), f"one={file}"]) == 0
+        pages[line_end] = page.read_bytes()
+    assert b"\r" not in pages["\n"] and pages["\n"].replace(b"\n", b"\r\n") == pages["\r\n"]
