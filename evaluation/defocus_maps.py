@@ -99,8 +99,10 @@ def _methods(arguments: argparse.Namespace) -> dict:
 
 def _estimator(name: str, network):  # noqa: ANN001, ANN202 - imported late
     from optics import UNKNOWN, estimate_noise_std
-    from samplers.map_estimators import estimate_map, map_estimator
+    from samplers.map_estimators import MAP_ESTIMATORS, estimate_map, map_estimator
 
+    if not name.removesuffix(ONCE):
+        raise ValueError(f"--methods: expected some of {', '.join(MAP_ESTIMATORS)}, got {name!r} as a name")
     # Made in either case: it refuses what cannot be before anything is measured.
     once = map_estimator(name.removesuffix(ONCE), network)
     if name.endswith(ONCE):
@@ -113,14 +115,17 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
 
     from evaluation.map_protocols import PROTOCOLS as KNOWN
     from evaluation.metrics.intervals import bootstrap_interval
+    from evaluation.output_folder import try_folder
     from evaluation.provenance import provenance
-    from photos.files import make_folder, replacing
+    from photos.files import replacing
     from samplers.weights import weights_folder
 
     protocol = KNOWN[arguments.protocol]
     count = 24 if arguments.count is None and arguments.protocol == "simulated" else arguments.count
     rows = []
     for case in protocol.cases(arguments.folder, count, arguments.stride):
+        if not rows:
+            try_folder(arguments.output, ("defocus_maps.json", "defocus_maps.md"))
         for name, (estimate, acted_upon) in methods.items():
             start = time.perf_counter()
             estimated = estimate(case.y)
@@ -151,7 +156,6 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
         "settings": {"folder": str(arguments.folder), "count": count, "stride": arguments.stride},
         **provenance(weights, torch.device("cpu")), "summary": summary, "rows": rows,
     }  # fmt: skip
-    make_folder(arguments.output)
     for name, text in (("json", json.dumps(results, indent=1, allow_nan=False)), ("md", table(results))):
         with replacing(arguments.output / f"defocus_maps.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -118,9 +118,10 @@ def _measure(
     import torch
 
     from evaluation.metrics import bootstrap_interval, psnr
+    from evaluation.output_folder import try_folder
     from evaluation.provenance import provenance
     from photos import PhotoError, find_photos, read
-    from photos.files import make_folder, replacing
+    from photos.files import replacing
     from samplers.weights import weights_folder
 
     files = find_photos(arguments.folder)[: arguments.count]
@@ -131,6 +132,8 @@ def _measure(
         except PhotoError as error:
             code = report_error("evaluation/denoising.py", error, 1)
             continue
+        if not rows:
+            try_folder(arguments.output, ("denoising.json", "denoising.md"))
         # Of photos of more bits what 8 bits hold.
         pixels = np.rint(pixels * 255).astype(np.float32) / np.float32(255)
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
@@ -171,7 +174,6 @@ def _measure(
             "levels": levels, "seed": arguments.seed,
         }, **found, "networks": about, "summary": summary, "rows": rows,
     }  # fmt: skip
-    make_folder(arguments.output)
     for kind, text in (("json", json.dumps(results, indent=1)), ("md", table(results))):
         with replacing(arguments.output / f"denoising.{kind}") as temporary:
             temporary.write_text(text, encoding="utf-8")

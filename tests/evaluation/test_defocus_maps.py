@@ -174,6 +174,9 @@ def test_masks_are_separated_by_the_radius(rng, tmp_path):
         (["simulated", "photos", "-o", "out", "--methods", "fused"], 2, "fused expects"),
         (["simulated", "photos", "-o", "out", "--methods", "guess"], 2, "map_estimator must be one of"),
         (["simulated", "photos", "-o", "out", "--methods", "edges,fused-once"], 2, "fused expects"),
+        (["simulated", "photos", "-o", "out", "--methods", ""], 2, "--methods: expected some of fused, learned, evid"),
+        (["simulated", "photos", "-o", "out", "--methods", "edges,"], 2, "got '' as a name"),
+        (["simulated", "photos", "-o", "out", "--methods", "edges,-once"], 2, "got '-once' as a name"),
         (["simulated", "photos", "-o", "out", "--weights", "photos"], 2, "expected a folder defocus_map"),
     ],
 )
@@ -183,3 +186,12 @@ def test_mistakes_are_one_line(photos, tmp_path, monkeypatch, capsys, arguments,
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1 and errors.startswith("evaluation/defocus_maps.py: ") and words in errors
     assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_of_the_results_is_tried_before_anything_is_measured(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("samplers.map_estimators.estimate_map", lambda *given, **more: pytest.fail("measured"))
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "out" / "defocus_maps.md").mkdir(parents=True)
+    for out, words in (("file", "expected a folder"), ("out", "defocus_maps.md: expected the name of a file")):
+        assert main(["simulated", str(photos), "-o", str(tmp_path / out), "--methods", "edges"]) == 1
+        assert words in capsys.readouterr().err

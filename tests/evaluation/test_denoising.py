@@ -119,11 +119,24 @@ def test_a_photo_that_cannot_be_read_stops_no_other(photos, weights, tmp_path, c
     assert not (tmp_path / "none").exists()
 
 
-def test_results_in_place_of_a_file_are_refused(photos, weights, tmp_path, capsys):
+def test_results_in_place_of_a_file_are_refused_before_anything_is_measured(
+    photos, weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("evaluation.denoising.denoise", lambda *given: pytest.fail("measured"))
     (tmp_path / "out").write_text("mine")
     assert main([str(photos), "-o", str(tmp_path / "out"), "--weights", str(weights / "one")]) == 1
     assert f"{tmp_path / 'out'}: expected a folder or nothing there, got a file" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
+    (tmp_path / "folder" / "denoising.json").mkdir(parents=True)
+    assert main([str(photos), "-o", str(tmp_path / "folder"), "--weights", str(weights / "one")]) == 1
+    assert "denoising.json: expected the name of a file to write, got a folder" in capsys.readouterr().err
+
+    def no_place(dir):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", no_place)
+    assert main([str(photos), "-o", str(tmp_path / "full"), "--weights", str(weights / "one")]) == 1
+    assert "full: expected a folder that can be written into, got No space left on device" in capsys.readouterr().err
 
 
 def test_a_folder_without_photos_is_refused(tmp_path, capsys):
