@@ -15,10 +15,19 @@ import sys
 from collections.abc import Sequence
 
 from samplers.command_line import Parser, report_error
+from samplers.exit_codes import INTERRUPTED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and measures; returns the exit code."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        message = "interrupted; the same command, without overwrite=true, goes on"
+        return report_error("evaluation/benchmark.py", message, INTERRUPTED)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="evaluation/benchmark.py", description=__doc__)
     parser.add_argument("config", nargs="?", help="YAML file of settings, as in configs/benchmark/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
