@@ -59,7 +59,7 @@ class BenchmarkConfig:
         preset: Sampler settings of the method `score`: a preset, or a YAML file of `SamplerSettings`.
         sampler: Assignments that win over the preset, as `[steps=8,strength=1]`.
         lpips: Folder with weights of LPIPS backbones, see `evaluation.metrics.LPIPS`.
-        seed: Seed of the sampler's noise, for each picture anew.
+        seed: Seed of the sampler's noise, for each picture anew, from 0 to 2^63 - 1.
         device: `cpu`, `cuda` or another of torch; `auto` takes a GPU if there is one.
         out: Folder of `results.json`, `results.md` and the pages.
         overwrite: Whether results already there are measured anew; a run that was interrupted goes on without it.
@@ -95,6 +95,8 @@ class BenchmarkConfig:
             raise ValueError(
                 f"metrics must be psnr and different ones of {', '.join(METRICS)}, got {', '.join(self.metrics)}"
             )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be from 0 to 2^63 - 1, got {self.seed}")
         # YAML takes an unquoted true for a boolean, which arrives here as "True".
         self.map = self.map.lower()
         if self.map not in MAPS:
