@@ -7,8 +7,9 @@
 Settings are those of `evaluation/settings.py`: a YAML file of differences and any number of key=value
 overrides, such as methods=[input,tv,score,folder:PATH]. The folder `out` then holds results.json, with
 every picture's figures and what they were computed with, results.md, the means as tables, report.html and
-contact sheets. The same command goes on with a run that was interrupted; `accelerate launch --multi_gpu` or
-`torchrun --nproc_per_node N` in place of `python` splits the pictures over processes.
+contact sheets. The same command goes on with a run that was interrupted, and measures anew what was made from
+files that have changed since; `accelerate launch --multi_gpu` or `torchrun --nproc_per_node N` in place of `python`
+splits the pictures over processes.
 """
 
 import sys
