@@ -103,8 +103,10 @@ def test_pairs_alone_need_pairs(photos, tmp_path, capsys):
 def test_an_interrupt_is_one_sentence(photos, tmp_path):
     command = settings(photos, tmp_path / "run", "optim.steps=100000", "run.log_every=1")
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train" / "score.py"), *command], stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, str(PROJECT / "train" / "score.py"), *command], stderr=subprocess.PIPE, text=True,
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not checkpoint(tmp_path / "run", 3).exists():
         assert process.poll() is None and time.monotonic() < deadline
