@@ -107,12 +107,15 @@ def test_an_interrupt_is_one_sentence(photos, tmp_path):
         # A shell lets what it runs in the background ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not checkpoint(tmp_path / "run", 3).exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoint(tmp_path / "run", 3).exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in errors
     assert errors.splitlines()[-1].endswith(
         "train/score.py: interrupted; the same command goes on from the newest checkpoint"
