@@ -65,6 +65,7 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     from evaluation.sources import protocol, sources
     from samplers.claims import claimed
     from samplers.config import ConfigError
+    from samplers.devices import tried_device
 
     processes = None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -73,7 +74,11 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
         processes = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available())
     rank, world = (processes.process_index, processes.num_processes) if processes else (0, 1)
     out = Path(config.out)
-    device = _device(config.device)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = tried_device(automatic if config.device == "auto" else config.device)
+    except ValueError as error:
+        raise ConfigError(f"device={error}") from None
     if processes and device.type == "cuda":
         device = processes.device
 
@@ -105,9 +110,6 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
         name: {column(name, source): source for source in (config.maps if method.takes_map else (None,))}
         for name, method in methods.items()
     }
-    titles = [title for named in columns.values() for title in named]
-    if twice := next((title for title in titles if titles.count(title) > 1), None):
-        raise ConfigError(f"methods: expected folders with different last names, got two whose column is {twice}")
     with claimed(out / f"rows-{rank:03d}.jsonl"):
         folder = RunFolder(out, _fixed(identity), overwrite=config.overwrite, rank=rank)
         if processes:
@@ -224,25 +226,6 @@ def _measure(config, listed, methods, columns, scoring, folder, made_from, done,
                 "pictures": pictures.write(title, capture, image, reblurred, radii) if pictures else None,
             }  # fmt: skip
             folder.add(row)
-
-
-def _device(name: str):  # noqa: ANN202 - torch.device, imported late
-    """The device of the settings, tried.
-
-    Raises:
-        ConfigError: If this machine does not have it.
-    """
-    import torch
-
-    from samplers.config import ConfigError
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"device={name}: expected a device of this machine, got an error: {reason}") from None
 
 
 def _weights(name: str):  # noqa: ANN202 - Path, imported late

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from evaluation.methods import METHODS, PEERS
+from evaluation.methods import METHODS, PEERS, column
 from evaluation.scoring import METRICS
 from samplers.weights import DEFAULT_WEIGHTS
 
@@ -90,6 +90,9 @@ class BenchmarkConfig:
             raise ValueError(
                 f"methods must be different ones of {', '.join(METHODS)} and folder:PATH, got {', '.join(self.methods)}"
             )
+        columns = [column(name, None) for name in self.methods]
+        if twice := next((name for name in columns if columns.count(name) > 1), None):
+            raise ValueError(f"methods must be folders with different last names, got two whose column is {twice}")
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or "psnr" not in self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise ValueError(

@@ -236,14 +236,14 @@ def _lens(choice: MethodChoice) -> "Lens | UnknownLens":
 def _device(name: str) -> "torch.device":
     import torch
 
+    from samplers.devices import tried_device
+
     if name == "auto":
         name = Launch.of().device(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     try:
-        torch.zeros(1, device=name).item()
-        device = torch.device(name)
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # Else the first GPU would hold a context of every process.
-        return device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"--device {name}: expected a device of this machine, got an error: {reason}") from None
+        device = tried_device(name)
+    except ValueError as error:
+        raise UsageError(f"--device {error}") from None
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Else the first GPU would hold a context of every process.
+    return device

@@ -1,6 +1,7 @@
 """Photos that a training cannot use, named once and counted over all of its processes."""
 
 import logging
+import os
 from pathlib import Path
 
 from filelock import FileLock
@@ -8,7 +9,6 @@ from filelock import FileLock
 __all__ = ["LeftOut"]
 
 _EACH = 10  # named one by one; after them the hundredth, the thousandth
-_NAMES = "surrogateescape"  # Names of files need not be text.
 _log = logging.getLogger(__name__)
 
 
@@ -57,12 +57,12 @@ class LeftOut:
     def _added(self, path: Path, reason: str) -> bool:
         """Whether the reason was not in the file; then it is now."""
         with FileLock(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
-            # Of a long list no process reads a line twice.
+            # Of a long list no process reads a line twice. Names of files need not be text.
             file.seek(self._read)
-            self._known.update(file.read().decode(errors=_NAMES).split("\n")[:-1])
+            self._known.update(os.fsdecode(file.read()).split("\n")[:-1])
             new = reason not in self._known
             if new:
-                file.write(f"{reason}\n".encode(errors=_NAMES))
+                file.write(os.fsencode(f"{reason}\n"))
                 self._known.add(reason)
             self._read = file.tell()
         return new

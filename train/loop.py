@@ -27,7 +27,7 @@ from train.config import OptimConfig, TrainingConfig
 from train.left_out import LeftOut
 from train.optimizer import optimizer_for
 from train.processes import on_main_process
-from train.run_folder import LEFT_OUT_LIST, check_photos, listed, lock_run, write_photos
+from train.run_folder import LEFT_OUT_LIST, check_begins, check_photos, check_place, listed, lock_run, write_photos
 from train.run_state import RunState, find_checkpoints, resume, save_checkpoint
 from train.sharp_photos import patch_loader
 from train.tracking import Tracker, memory_figures
@@ -97,12 +97,7 @@ class TrainingLoop:
                 f"{world} x {optim.accumulate}"
             )
         self.micro_batch = optim.batch // (world * optim.accumulate)
-        root = self.config.data.root
-        if root and self.run_dir.resolve().is_relative_to(Path(root).resolve()):
-            raise ConfigError(
-                f"run.dir={self.run_dir}: expected a folder outside of data.root={root}, where its pictures would "
-                "become training photos, got one in it"
-            )
+        check_place(self.run_dir, self.config.data.root)
         self.resumes = on_main_process(self.accelerator, lambda: bool(find_checkpoints(self.run_dir)))
         if self.resumes:
             on_main_process(self.accelerator, self._check_settings)
@@ -269,11 +264,8 @@ class TrainingLoop:
             self._check_settings()
             if not self._allow_changes:
                 check_photos(self.run_dir, self._photos)
-        elif (self.run_dir / "export").exists():
-            raise ConfigError(
-                f"{self.run_dir}: expected a new folder, or a run with checkpoints, got one with an export and without "
-                "checkpoints; give another run.dir"
-            )
+        else:
+            check_begins(self.run_dir)
         self.left_out.forget()
 
     def _optimize(

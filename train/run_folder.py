@@ -11,7 +11,9 @@ from filelock import FileLock, Timeout
 from photos.files import make_folder, replacing
 from samplers.config import ConfigError
 
-__all__ = ["LEFT_OUT_LIST", "PHOTO_LIST", "check_photos", "listed", "lock_run", "write_photos"]
+__all__ = [
+    "LEFT_OUT_LIST", "PHOTO_LIST", "check_begins", "check_photos", "check_place", "listed", "lock_run", "write_photos",
+]  # fmt: skip
 
 PHOTO_LIST = "photos.txt"
 """Name of the list in a run's folder: size in bytes, digest and path of every training photo, in their order."""
@@ -20,7 +22,6 @@ LEFT_OUT_LIST = "left_out.txt"
 """Name of the list of photos that a run's last launch could not use, with the reasons."""
 
 _ENDS = 2**14  # bytes at the beginning and at the end of a photo: of millions nobody reads all
-_NAMES = "surrogateescape"  # Names of files need not be text.
 _SECONDS = 15  # that the workers of a run that was killed may outlive it
 
 
@@ -43,6 +44,36 @@ def lock_run(run_dir: Path) -> FileLock:
     return lock
 
 
+def check_place(run_dir: Path, photos: str | None) -> None:
+    """Checks that a run's pictures will not be among the photos of the next.
+
+    Args:
+        run_dir: Its folder.
+        photos: Folder that photos are searched in, tar files, or None for neither.
+
+    Raises:
+        ConfigError: If the former lies in the latter.
+    """
+    if photos and run_dir.resolve().is_relative_to(Path(photos).resolve()):
+        raise ConfigError(
+            f"run.dir={run_dir}: expected a folder outside of data.root={photos}, where its pictures would become "
+            "training photos, got one in it"
+        )
+
+
+def check_begins(run_dir: Path) -> None:
+    """Checks that a run without checkpoints may begin in a folder.
+
+    Raises:
+        ConfigError: If another one ended there, whose weights it would replace.
+    """
+    if (run_dir / "export").exists():
+        raise ConfigError(
+            f"{run_dir}: expected a new folder, or a run with checkpoints, got one with an export and without "
+            "checkpoints; give another run.dir"
+        )
+
+
 def listed(photos: Sequence[Path]) -> list[str]:
     """The lines of `PHOTO_LIST` for photos in their order; reads the ends of each."""
     return list(map(_line, photos))
@@ -60,7 +91,8 @@ def check_photos(run_dir: Path, now: Sequence[str]) -> None:
         ValueError: If the list cannot be read.
     """
     try:
-        before = (run_dir / PHOTO_LIST).read_bytes().decode(errors=_NAMES).split("\n")[:-1]
+        # Names of files need not be text.
+        before = os.fsdecode((run_dir / PHOTO_LIST).read_bytes()).split("\n")[:-1]
     except FileNotFoundError:
         return
     except OSError as error:
@@ -76,7 +108,7 @@ def check_photos(run_dir: Path, now: Sequence[str]) -> None:
 def write_photos(run_dir: Path, now: Sequence[str]) -> None:
     """Notes the training photos of a run, as of `listed`."""
     with replacing(run_dir / PHOTO_LIST) as temporary:
-        temporary.write_bytes("".join(f"{line}\n" for line in now).encode(errors=_NAMES))
+        temporary.write_bytes(os.fsencode("".join(f"{line}\n" for line in now)))
 
 
 def _line(photo: Path) -> str:

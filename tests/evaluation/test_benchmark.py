@@ -293,7 +293,8 @@ def test_folders_of_one_name_would_share_a_column(sharp, tmp_path, capsys):
         folders.append(f"folder:{tmp_path / program / 'out'}")
     arguments = [SIMULATED, f"data.root={sharp}", f"methods=[{','.join(folders)}]", f"out={tmp_path / 'results'}"]
     assert benchmark.main(arguments) == 2
-    assert "expected folders with different last names, got two whose column is folder-out" in capsys.readouterr().err
+    message = "methods must be folders with different last names, got two whose column is folder-out"
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 

@@ -1,0 +1,22 @@
+"""Devices by their names in PyTorch, tried: a name alone does not say that this machine has it."""
+
+import torch
+
+__all__ = ["tried_device"]
+
+
+def tried_device(name: str) -> torch.device:
+    """The device of a name, once a number has been there.
+
+    Args:
+        name: As `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        ValueError: If this machine has no such device, or PyTorch cannot use it.
+    """
+    try:
+        torch.zeros(1, device=name).item()
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name}: expected a device of this machine, got an error: {reason}") from None
