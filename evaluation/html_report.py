@@ -116,8 +116,8 @@ def _summary(results: dict) -> str:
 def _notes(results: dict) -> str:
     """How the table is to be read, and what it does not have."""
     lines = [
-        "Below each mean, its 95 % interval by bootstrap over photos, and the difference to the input with the same. "
-        "Worst and best cases are those by gain in PSNR over the input, and open below. Headings sort."
+        "Below each mean, its 95 % interval by bootstrap over photos or scenes, and the difference to the input with "
+        "the same. Worst and best cases are those by gain in PSNR over the input, and open below. Headings sort."
     ]
     left_out = {(one["set"], one["left_out"]) for one in results["summary"] if one["left_out"]}
     lines += [f"Left out of the means of {name}: {number}." for name, number in sorted(left_out)]
