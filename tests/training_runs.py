@@ -17,7 +17,6 @@ def settings(photos, folder, *overrides):
     """The command line of a run of eight steps with checkpoints at steps 3, 6 and 8; later overrides win."""
     return [
         SMOKE, f"data.root={photos}", f"run.dir={folder}", "data.patch=16", "network.channels=[16,8]", "optim.batch=4",
-        # Muon's products are in bfloat16, which hides how nearly runs on several processes agree.
         "optim.optimizer=adamw", "optim.lr=5e-4", "optim.steps=8", "optim.warmup=2", "run.log_every=2",
         "run.save_every=3", "run.panel_every=100", "run.probe_every=0", "run.samples=0", *overrides,
     ]  # fmt: skip
