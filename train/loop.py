@@ -140,7 +140,7 @@ class TrainingLoop:
 
         Raises:
             ConfigError: If another launch has the folder, or the run began with other photos.
-            ValueError: If its checkpoints cannot be used.
+            ValueError: If its checkpoints cannot be used, or are of a later step than the last.
         """
         config, optim, accelerator = self.config, self.config.optim, self.accelerator
         optimizer = optimizer_for(objective.parameters(), optim)
@@ -154,6 +154,11 @@ class TrainingLoop:
         on_main_process(accelerator, lambda: self._take_folder(photos))
         checkpoint = resume(accelerator, self.run_dir)
         if checkpoint is not None:
+            if self._state.step > optim.steps:
+                raise ValueError(
+                    f"optim.steps must be at least {self._state.step}, the step of {checkpoint}, got {optim.steps}; "
+                    "remove later checkpoints to go on from an earlier one"
+                )
             accelerator.print(f"resuming from {checkpoint}")
             # It counts passes, of which a step may have had another number before.
             accelerator.step = self._state.step * optim.accumulate

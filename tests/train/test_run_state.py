@@ -166,6 +166,15 @@ def test_changed_settings_are_named_and_refused(whole, run, photos, capsys):
                            weights(whole, 8)["weights.network.head.weight"])  # fmt: skip
 
 
+def test_a_run_that_is_to_end_before_where_it_stands_is_refused(run, photos, capsys):
+    before = (run / "config.yaml").read_text()
+    assert score.main([*settings(photos, run, "optim.steps=7"), "--allow-changes"]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    expected = f"optim.steps must be at least 8, the step of {checkpoint(run, 8)}, got 7; "
+    assert message.startswith(f"train/score.py: {expected}")
+    assert (run / "config.yaml").read_text() == before
+
+
 def test_a_checkpoint_of_another_network_is_said_to_be_one(run, photos, capsys):
     before = (run / "config.yaml").read_text()
     assert score.main([*settings(photos, run, "network.channels=[16,24]"), "--allow-changes"]) == 1
