@@ -1,7 +1,7 @@
 """What there is to choose from in `SamplerSettings`, what belongs together, and what excludes one another."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from samplers.settings import SamplerSettings
 
-__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_device", "check_settings", "uses"]
+__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_asked", "check_device", "check_settings", "uses"]
 
 PRESETS = ("fast", "balanced", "best")
 SOLVERS = ("predictor-corrector", "heun", "dpm-solver", "daps", "red-diff")
@@ -67,6 +67,17 @@ USED_BY: Mapping[str, tuple[tuple[str, tuple[str | bool, ...]], ...]] = {
     "graph_capture": (_STEPPING, _PROXIMAL),
 }  # fmt: skip
 
+# And what presets set all the same, for choices that are made beside them: an error only where it is asked for.
+_MEAN = ("output", ("mean",))
+_REGRESSING = ("latent_prior", ("on", "auto"))
+ASKED_FOR: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "runs": (_MEAN,),
+    "latent_prior_share": (_MEAN, _REGRESSING),
+    "mixture_detail": (_MEAN, _REGRESSING),
+    "latent_prior_variance": (_REGRESSING,),
+    "latent_prior_fade": (_REGRESSING,),
+}
+
 
 def uses(settings: "SamplerSettings", key: str) -> bool:
     """Whether the choices that were made use a setting that only some of them do, a key of `USED_BY`."""
@@ -103,6 +114,21 @@ def check_settings(settings: "SamplerSettings") -> None:
         _require(settings, settings.takes_second_estimate, "latent_prior", needed)
     if settings.guidance == "range-null":
         _require(settings, settings.model_error == 0, "model_error", "0 with guidance range-null: it weighs no pixels")
+
+
+def check_asked(settings: "SamplerSettings", keys: Iterable[str]) -> None:
+    """Checks that settings which were asked for by name have a say.
+
+    Raises:
+        ValueError: If one would be ignored; names what it needs.
+    """
+    for key in keys:
+        for owner, owners in ASKED_FOR.get(key, ()):
+            if getattr(settings, owner) not in owners:
+                needed = f"{owner} is {' or '.join(owners)}"
+                raise ValueError(f"{key} must be left to the preset unless {needed}, got {getattr(settings, key)}")
+        if key == "model_error" and settings.guidance == "none" and settings.solver not in ("daps", "red-diff"):
+            raise ValueError(f"model_error must be left to the preset with guidance none, got {settings.model_error}")
 
 
 def check_device(settings: "SamplerSettings", device: "torch.device") -> None:

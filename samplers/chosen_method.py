@@ -150,6 +150,7 @@ def make_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, 
 
 
 def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str, str | float]]":
+    from samplers.choices import check_asked
     from samplers.config import load_config
     from samplers.pipeline import DefocusDeblurPipeline
     from samplers.posterior_samples import SamplesMethod
@@ -162,6 +163,10 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     output = [] if choice.samples is None else ["output=sample"]
     prior = [] if choice.latent_prior is None else [f"latent_prior={choice.latent_prior}"]
     settings = load_config(SamplerSettings, preset_file(preset), [*output, *choice.overrides, *tile, *prior])
+    try:
+        check_asked(settings, [assignment.partition("=")[0] for assignment in choice.overrides])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if choice.samples is not None and settings.output != "sample":
         raise UsageError(f"--samples {choice.samples}: expected output=sample, got output={settings.output}")
     device = _device(choice.device)

@@ -158,12 +158,20 @@ def test_bad_weights(deblur, saved_pipeline, photo, tmp_path, out):
         (("--psf", "square"), ("--psf", "disk")),
         (("--device", "toaster"), ("--device", "toaster")),
         (("graph_capture=true", "--device", "cpu"), ("graph_capture must be False on the device cpu", "got True")),
+        (("runs=2", "--samples", "2"), ("runs must be left to the preset unless output is mean, got 2",)),
+        (("latent_prior_share=0.3", "--latent-prior", "off"), ("latent_prior is on or auto, got 0.3",)),
+        (("model_error=0.3", "guidance=none"), ("model_error", "guidance none", "got 0.3")),
         (("--step", "4"), ("--step",)),
     ],
 )
 def test_bad_options(deblur, photo, out, arguments, words):
     fails(deblur(photo, *arguments), 2, *words)
     assert not out.exists()
+
+
+def test_what_presets_set_hinders_no_choice(deblur, photo):
+    for choices in (("--samples", "2"), ("--latent-prior", "off"), ("latent_prior_variance=9",)):
+        assert deblur(photo, "--preset", "best", *choices, "--dry-run")[0] == 0, choices
 
 
 def test_settings_without_photos(deblur):
