@@ -52,11 +52,11 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             lr, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    direction = self._direction(weight)
-                    length = 0.2 * math.sqrt(max(direction.shape)) * lr
-                    weight.mul_(kept).sub_(direction.view(weight.shape), alpha=length)
+            for stack in _stacks([weight for weight in group["params"] if weight.grad is not None]):
+                directions = orthogonalized(torch.stack([self._ahead(weight) for weight in stack]))
+                length = 0.2 * math.sqrt(max(directions.shape[1:])) * lr
+                for weight, direction in zip(stack, directions, strict=True):
+                    weight.mul_(kept).sub_(direction.reshape(weight.shape), alpha=length)
         return loss
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -69,40 +69,52 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("expected the momentum of every weight, got the state of another optimizer or version")
         super().load_state_dict(state_dict)
 
-    def _direction(self, weight: Tensor) -> Tensor:
-        """U V^T of the momentum as it will be after one more such gradient (Nesterov), shape (m, n)."""
+    def _ahead(self, weight: Tensor) -> Tensor:
+        """The momentum as it will be after one more such gradient (Nesterov), shape (m, n)."""
         state, gradient = self.state[weight], weight.grad
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-        return orthogonalized(gradient.lerp(momentum, _MOMENTUM).flatten(1))
+        return gradient.lerp(momentum, _MOMENTUM).flatten(1)
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """A matrix with its singular values brought near 1: five Newton-Schulz iterations.
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Matrices with their singular values brought near 1: five Newton-Schulz iterations.
 
     With the matrix X of norm 1 and A = X X^T, each is X <- (a + b A + c A^2) X. Every X is a polynomial of the first A
     times the first X, and these polynomials commute, so that A and the product Q of the polynomials alone are iterated
 
         P = a + b A + c A^2,   Q <- P Q,   A <- P A P
 
-    and the result is Q X.
+    and the result is Q X. What rounding adds to an eigenvalue of A that is zero grows by a^2 in each: products in
+    TensorFloat-32 or bfloat16, which PyTorch can be told to take for single precision, would let it grow beyond all
+    bounds. Then these are in double precision.
 
     Args:
-        matrix: Shape (m, n).
+        matrices: Shape (B, m, n).
 
     Returns:
-        U S' V^T of U S V^T, with S' between 0.7 and 1.2 wherever S is above a thousandth of its norm.
+        U S' V^T of each U S V^T, with S' between 0.7 and 1.2 wherever S is above a thousandth of its norm.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalized(matrix.T).T
-    matrix = matrix / matrix.norm().clamp(min=_LEAST_NORM)
-    gram = matrix @ matrix.T
-    product = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalized(matrices.mT).mT
+    x = matrices if torch.get_float32_matmul_precision() == "highest" else matrices.double()
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_LEAST_NORM)
+    gram = x @ x.mT
+    product = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     for left in reversed(range(_ITERATIONS)):
-        polynomial = torch.addmm(gram, gram, gram, beta=_CUBIC, alpha=_QUINTIC)
-        polynomial.diagonal().add_(_LINEAR)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=_CUBIC, alpha=_QUINTIC)
+        polynomial.diagonal(dim1=1, dim2=2).add_(_LINEAR)
         product = polynomial @ product
         if left:
             gram = polynomial @ gram @ polynomial
-    return product @ matrix
+    return (product @ x).to(matrices)
+
+
+def _stacks(weights: list[Tensor], together: bool | None = None) -> list[list[Tensor]]:
+    """Weights whose steps are computed together: off the CPU, where small operations take the time, all of a shape."""
+    stacks: dict[object, list[Tensor]] = {}
+    for number, weight in enumerate(weights):
+        alone = weight.device.type == "cpu" if together is None else not together
+        stacks.setdefault(number if alone else (len(weight), weight[0].numel(), weight.device), []).append(weight)
+    return list(stacks.values())

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from train.muon import Muon, orthogonalized
+from train import muon
+from train.muon import Muon
+
+
+def orthogonalized(matrix):
+    """One matrix as a stack of one."""
+    return muon.orthogonalized(matrix[None])[0]
 
 
 def _random(*shape, seed=0, dtype=torch.float32):
@@ -89,3 +95,50 @@ def test_a_gradient_of_another_memory_format_is_the_same_gradient():
         Muon([weight], lr=0.1, weight_decay=0.0).step()
         steps.append(weight.detach())
     assert torch.equal(*steps)
+
+
+@pytest.mark.parametrize(("products", "expected"), [("highest", torch.float32), ("medium", torch.float64)])
+def test_coarser_products_do_not_reach_the_iteration(products, expected, monkeypatch):
+    # In TensorFloat-32 or bfloat16, which the setting allows, a singular value of 1 may become 87.
+    seen, product = set(), torch.baddbmm
+
+    def seen_product(gram, *given, **scales):
+        seen.add(gram.dtype)
+        return product(gram, *given, **scales)
+
+    monkeypatch.setattr(torch, "baddbmm", seen_product)
+    torch.set_float32_matmul_precision(products)
+    try:
+        assert orthogonalized(_random(16, 48)).dtype == torch.float32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {expected}
+
+
+def test_matrices_of_a_stack_have_no_say_in_each_other():
+    for rows, columns in ((16, 48), (48, 16)):
+        matrices = _random(3, rows, columns)
+        torch.testing.assert_close(
+            muon.orthogonalized(matrices), torch.stack([orthogonalized(one) for one in matrices]), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_weights_of_a_shape_take_the_same_steps_together(monkeypatch):
+    shapes = [(16, 12, 2, 2), (16, 48, 1, 1), (48, 4, 2, 2), (16, 48), (16, 30)]
+
+    def steps():
+        weights = [nn.Parameter(_random(*shape, seed=seed)) for seed, shape in enumerate(shapes)]
+        optimizer = Muon(weights, lr=0.1, weight_decay=0.1)
+        for step in range(3):
+            for weight in weights:
+                weight.grad = _random(*weight.shape, seed=10 + step)
+            optimizer.step()
+        return weights
+
+    alone = steps()
+    stacks = muon._stacks
+    assert [len(stack) for stack in stacks(alone)] == [1] * 5
+    monkeypatch.setattr(muon, "_stacks", lambda weights: stacks(weights, together=True))
+    assert [len(stack) for stack in muon._stacks(alone)] == [3, 1, 1]
+    for ours, theirs in zip(steps(), alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
