@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
-__all__ = ["PRECISIONS", "check_precision", "chosen_precision", "computes_in_bf16", "mixed_precision"]
+__all__ = [
+    "PRECISIONS", "check_precision", "chosen_precision", "computes_in_bf16", "mixed_precision", "single_is_single",
+]  # fmt: skip
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -39,6 +41,14 @@ def chosen_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     return "bf16" if computes_in_bf16(device) else "fp32"
+
+
+def single_is_single() -> None:
+    """From now on convolutions in single precision are just that: cuDNN would take TensorFloat-32, of 10 bits, for it.
+
+    Commands call it, so that a GPU's figures are a CPU's; the setting is that of the process.
+    """
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def mixed_precision(network: nn.Module, precision: str) -> torch.autocast:

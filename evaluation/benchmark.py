@@ -14,6 +14,7 @@ splits the pictures over processes.
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
 from samplers.command_line import Parser, report_error
 from samplers.exit_codes import INTERRUPTED
@@ -71,7 +72,9 @@ def run(config) -> dict | None:  # noqa: ANN001 - BenchmarkConfig, imported late
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        processes = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available())
+        # At the end all wait for the slowest: NCCL would give up after ten minutes.
+        on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+        processes = PartialState(cpu=on_cpu, timeout=timedelta(days=1))
     rank, world = (processes.process_index, processes.num_processes) if processes else (0, 1)
     out = Path(config.out)
     automatic = "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,11 +2,13 @@
 
 import torch
 
+from diffusion.precision import single_is_single
+
 __all__ = ["tried_device"]
 
 
 def tried_device(name: str) -> torch.device:
-    """The device of a name, once a number has been there.
+    """The device of a name, once a number has been there; single precision is exact on it from now on.
 
     Args:
         name: As `cpu`, `cuda` or `cuda:1`.
@@ -14,6 +16,7 @@ def tried_device(name: str) -> torch.device:
     Raises:
         ValueError: If this machine has no such device, or PyTorch cannot use it.
     """
+    single_is_single()
     try:
         torch.zeros(1, device=name).item()
         return torch.device(name)

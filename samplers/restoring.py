@@ -272,6 +272,6 @@ def _in_tiles_that_fit(attempt: Callable[[int], Result], image: Tensor, tile: in
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory does not suffice, of this machine or of the device."""
-    # PyTorch reports exhausted main memory as a plain RuntimeError.
-    known = ("out of memory", "can't allocate memory")
+    # PyTorch reports exhausted main memory, and what CUDA's libraries report, as a plain RuntimeError.
+    known = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(text in str(error) for text in known)

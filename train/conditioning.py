@@ -89,7 +89,8 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     objective = loop.start(network, ConditionedScoreMatching(network, score, weighting), training.files)
 
     def loss_of(batch: dict) -> torch.Tensor:
-        x, y, noise, prior_noise = (batch[key].to(accelerator.device) for key in ("x", "y", "noise", "prior_noise"))
+        moved = (batch[key].to(accelerator.device, non_blocking=True) for key in ("x", "y", "noise", "prior_noise"))
+        x, y, noise, prior_noise = moved
         with torch.no_grad(), accelerator.autocast():
             tokens = prior.prior(prior.capture_encoder(y), prior_noise)
         sigma = weighting.noise_level(batch["quantile"]).to(accelerator.device)

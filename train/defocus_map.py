@@ -91,7 +91,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     objective = loop.start(network, objective, captures.photos.files)
 
     def loss_of(batch: dict) -> torch.Tensor:
-        batch = {key: values.to(accelerator.device) for key, values in batch.items()}
+        batch = {key: values.to(accelerator.device, non_blocking=True) for key, values in batch.items()}
         batch["y"] = batch["y"].contiguous(memory_format=torch.channels_last)
         return objective(**batch).mean()
 

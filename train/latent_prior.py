@@ -86,8 +86,9 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
     objective = loop.start(network, objective, training.files)
 
     def loss_of(batch: dict) -> torch.Tensor:
-        x, y = (batch[key].to(accelerator.device, memory_format=torch.channels_last) for key in ("x", "y"))
-        keep, noise = (batch[key].to(accelerator.device) for key in ("keep", "noise"))
+        moved = (batch[key].to(accelerator.device, non_blocking=True) for key in ("x", "y", "keep", "noise"))
+        x, y, keep, noise = moved
+        x, y = (pictures.contiguous(memory_format=torch.channels_last) for pictures in (x, y))
         return sum(part.mean() for part in objective(x, y, keep, noise))
 
     export, probe = partial(export_latent_prior, network, pipeline=config.pipeline), None

@@ -8,17 +8,18 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffusion.precision import chosen_precision
+from diffusion.precision import chosen_precision, single_is_single
 from photos.files import make_folder
 from samplers.config import ConfigError, write_config
 from train.averaging import PowerAverages, averaged_weights, drop_snapshots_after
@@ -80,6 +81,7 @@ class TrainingLoop:
     """
 
     def __init__(self, config: TrainingConfig, *, allow_changes: bool = False) -> None:
+        single_is_single()
         # A run that goes on elsewhere is told if that would be in another precision.
         config = replace(config, run=replace(config.run, precision=run_precision(config)))
         optim, self.config, self.run_dir = config.optim, config, Path(config.run.dir)
@@ -89,6 +91,8 @@ class TrainingLoop:
             gradient_accumulation_steps=optim.accumulate,
             # The schedule counts optimizer steps; Accelerate would advance it once per process.
             step_scheduler_with_optimizer=False,
+            # All buffers are constants.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         world = self.accelerator.num_processes
         if optim.batch % (world * optim.accumulate):
@@ -298,7 +302,8 @@ class TrainingLoop:
 def run_precision(config: TrainingConfig) -> str:
     """The precision of a run on the devices that it has, `fp32` or `bf16`."""
     # What Accelerate makes of processes and devices is settled here, so with all that it would look at itself.
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    # Processes wait for the first one while it fills a cache or draws panels: NCCL would give up after ten minutes.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=1))
     return chosen_precision(config.run.precision, state.device)
 
 

@@ -98,7 +98,9 @@ def resume(accelerator: Accelerator, run_dir: Path) -> Path | None:
     if checkpoint is None:
         return None
     try:
-        accelerator.load_state(str(checkpoint))
+        # Onto the CPU first, as one process does by itself: an optimizer's counters that lay on a GPU would stay there,
+        # and be read back at every step.
+        accelerator.load_state(str(checkpoint), map_location="cpu")
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"cannot resume from {checkpoint}: expected a network and optimizer as the settings describe, got others "

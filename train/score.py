@@ -86,7 +86,7 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
 
     def loss_of(batch: dict) -> torch.Tensor:
         sigma = weighting.noise_level(batch["quantile"]).to(accelerator.device)
-        x, noise = (batch[key].to(accelerator.device) for key in ("x", "noise"))
+        x, noise = (batch[key].to(accelerator.device, non_blocking=True) for key in ("x", "noise"))
         losses, errors = objective(x, noise, sigma)
         by_noise.add(sigma, compared.weight(sigma) * errors)
         return losses.mean()

@@ -31,7 +31,9 @@ class PixelNorm(nn.Module):
     """Standardises the channels of each pixel on its own: (B, C, H, W) -> (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
+        # CUDA's autocast would make single precision of bfloat16.
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):

@@ -113,7 +113,8 @@ def gradient_spectra(strip: Tensor, window: int, stride: int) -> Tensor:
     return power
 
 
-@lru_cache(maxsize=8)
+# A photo of unknown lens and file asks for some 18 of them, of a few megabytes each.
+@lru_cache(maxsize=32)
 def _expected_power(
     radii: tuple[float, ...], softness: float, window: int, psf: MeasuredPSF | None
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,12 @@
+from unittest import mock
+
 import pytest
 import torch
 
+import optics.defocus_map.network
+from diffusion.pixel_norm import PixelNorm
 from diffusion.precision import check_precision, chosen_precision, computes_in_bf16, mixed_precision
+from samplers.devices import tried_device
 
 FLAGS = [
     ({"avx512_bf16": True, "cpu_name": "AMD EPYC 9V74"}, True), ({"avx512_bf16": True}, True),
@@ -31,3 +36,33 @@ def test_weights_in_half_precision_decide():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="auto, fp32 or bf16, got 'fp8'"):
         check_precision("fp8")
+
+
+@pytest.fixture
+def coarse_convolutions():
+    """What PyTorch begins with."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def test_commands_take_single_precision_at_its_word(coarse_convolutions):
+    tried_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("norm", [PixelNorm, optics.defocus_map.network.PixelNorm])
+def test_norms_keep_the_precision_of_what_they_are_given(norm):
+    # CUDA's autocast would take single precision.
+    x = torch.rand(2, 8, 3, 4).bfloat16()
+    seen, layer_norm = [], torch.nn.functional.layer_norm
+
+    def seen_norm(*arguments):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return layer_norm(*arguments)
+
+    with torch.autocast("cpu", torch.bfloat16), mock.patch.object(torch.nn.functional, "layer_norm", seen_norm):
+        assert norm()(x).dtype == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == [False]

@@ -12,6 +12,7 @@ from diffusion import ScoreNetwork
 from photos import write_map
 from samplers.dry_run import Probe
 from samplers.memory import SMALLEST_TILE, fitting_tile, free_bytes, peak_bytes
+from samplers.restoring import out_of_memory
 
 NETWORK = ScoreNetwork(channels=(8, 8), blocks=1, embedding=16)
 
@@ -110,3 +111,20 @@ def test_little_free_memory_means_small_tiles_and_the_same_picture(deblur, photo
 
 def test_a_dry_run_still_checks_the_command(deblur, photo):
     fails(deblur(photo, "--dry-run", "stps=3"), 2, "stps")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuFFT error: CUFFT_INVALID_SIZE"), False),
+        (ValueError("expected a mask"), False),
+    ],
+)
+def test_whatever_says_that_memory_is_short_is_understood(error, expected):
+    assert out_of_memory(error) is expected
