@@ -18,6 +18,7 @@ from datetime import timedelta
 
 from samplers.command_line import Parser, report_error
 from samplers.exit_codes import INTERRUPTED
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -258,4 +259,4 @@ def _fixed(identity: dict) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 _SHOWN = 20
 _PSNR_TOLERANCE = 0.02
@@ -186,4 +187,4 @@ def _measure(known, root, split: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

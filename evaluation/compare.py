@@ -17,6 +17,7 @@ from pathlib import Path
 
 from evaluation.cases import case_title, columns_of, decimals, key_of
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,4 +151,4 @@ def _cell(text: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

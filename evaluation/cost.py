@@ -10,12 +10,12 @@ first time. A row of Markdown is printed. The profiler itself takes less than a 
 import argparse
 import cProfile
 import pstats
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,4 +141,4 @@ def _size(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 PROTOCOLS = ("simulated", "pixel4_dp", "cuhk")
 SCHEMA = 2
@@ -163,4 +164,4 @@ def _measure(arguments: argparse.Namespace, methods: dict) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

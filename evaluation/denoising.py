@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,4 +182,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -6,11 +6,11 @@ The page has, for each name, the lines `<!-- begin NAME -->` and `<!-- end NAME 
 them is replaced, the rest stays as it is.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,4 +145,4 @@ def _value(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -44,6 +44,7 @@ from samplers.chosen_method import MAP_ESTIMATORS, METHODS, PRESETS, PSFS, Metho
 from samplers.command_line import Parser, grid, noise_std, radius, report_error, samples, seed, share, value_range
 from samplers.exit_codes import FILE, INTERRUPTED, USAGE
 from samplers.launch import Launch
+from samplers.standard_streams import run_command
 
 LARGEST_RADIUS = 100.0
 
@@ -248,4 +249,4 @@ def _report_first(launch: Launch, error: object, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -13,7 +13,6 @@ exit codes:
 
 import os
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
 from samplers.command_line import Parser, port, report_error
 from samplers.exit_codes import USAGE
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,4 +77,4 @@ def _try_address(host: str, number: int | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

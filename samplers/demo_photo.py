@@ -6,11 +6,11 @@ The photo is Chelsea by Stefan van der Walt, dedicated to the public domain (CC0
 package scikit-image, so that nothing is downloaded here. Prints the path of the file.
 """
 
-import sys
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
 from samplers.exit_codes import FILE, USAGE
+from samplers.standard_streams import run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,4 +40,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -17,7 +17,6 @@ exit codes:
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 # What is slow to import is imported where it is used: --help and usage errors answer at once.
 from samplers.command_line import Parser, radius, report_error, seed
 from samplers.exit_codes import FILE, NOT_FINITE, USAGE
+from samplers.standard_streams import run_command
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -204,4 +204,4 @@ def _write(file: Path, rows: list[list["Tensor | None"]], with_photos: bool) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -6,11 +6,11 @@ The run has left snapshots of its averages in `averages/`; see `train/averaging.
 pipeline folder for `samplers/deblur.py --weights`.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,4 +66,4 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

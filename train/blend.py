@@ -9,11 +9,11 @@ al., "Robust fine-tuning of zero-shot models", CVPR 2022, https://arxiv.org/abs/
 copy of the first folder with the mixed network, in half precision.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 PARTS = ("defocus_map", "latent_prior")
 
@@ -72,4 +72,4 @@ def export_blend(first: str, second: str, part: str, share: float, folder: Path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -12,9 +12,9 @@ trained only with --allow-changes. When the run is complete, `run.dir/export` ho
 `samplers/deblur.py --weights`.
 """
 
-import sys
 from collections.abc import Sequence
 
+from samplers.standard_streams import run_command
 from train.command_line import run_training
 
 
@@ -111,4 +111,4 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -10,9 +10,9 @@ only with --allow-changes. When the run is complete, `run.dir/export` holds the 
 `samplers/deblur.py --weights`.
 """
 
-import sys
 from collections.abc import Sequence
 
+from samplers.standard_streams import run_command
 from train.command_line import run_training
 
 
@@ -110,4 +110,4 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -7,11 +7,11 @@ of weights are listed by the mean log-loss of the true radius, the best first, e
 the smallest absolute error among those that are not above the median.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 NETWORK_WEIGHTS = (0.0, 0.5, 0.75, 1.0, 1.25)
 EVIDENCE_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -83,4 +83,4 @@ def _compare(run: Path, weights: str, count: int) -> list[tuple[float, ...]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -14,9 +14,9 @@ how often things are written may change, what is trained only with --allow-chang
 pipeline with this network, for `samplers/deblur.py --weights`.
 """
 
-import sys
 from collections.abc import Sequence
 
+from samplers.standard_streams import run_command
 from train.command_line import run_training
 
 
@@ -106,4 +106,4 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

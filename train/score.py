@@ -9,9 +9,9 @@ averaged weights as a pipeline folder for `samplers/deblur.py --weights`; with p
 other networks of that saved pipeline too. `train/average.py` makes averages of other lengths.
 """
 
-import sys
 from collections.abc import Sequence
 
+from samplers.standard_streams import run_command
 from train.command_line import run_training
 
 
@@ -120,4 +120,4 @@ def train(config, *, dry_run: bool = False, allow_changes: bool = False) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

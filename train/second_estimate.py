@@ -9,11 +9,11 @@ Rows are listed by the mean gain in PSNR over the capture, the best first; besid
 eighth. The regression alone has a row too.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 VARIANCES = (1.0, 4.0, 16.0, 64.0)
 FADES = (0.0, 0.03, 0.1)
@@ -78,4 +78,4 @@ def _compare(run: Path, weights: str, count: int, overrides: Sequence[str]) -> l
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -14,12 +14,12 @@ the nearest pixel that has one.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error, seed
+from samplers.standard_streams import run_command
 
 LARGEST_RADIUS = 64.0
 LENS = ("focal_length", "f_number", "focus", "pixel_pitch")
@@ -270,4 +270,4 @@ def _shrunk(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -12,13 +12,13 @@ import json
 import math
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
 from samplers.exit_codes import INTERRUPTED
+from samplers.standard_streams import run_command
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -159,4 +159,4 @@ def _shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

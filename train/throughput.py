@@ -8,11 +8,11 @@ of it that the step reaches is printed. Patches lie in memory: loading photos is
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,4 +148,4 @@ def _seconds(step: Callable[[], object], count: int, device) -> float:  # noqa: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from samplers.command_line import Parser, report_error, seed
+from samplers.standard_streams import run_command
 
 _SIDE = 192  # pixels
 _BLOCK = 16  # pixels
@@ -159,4 +160,4 @@ def _captures(data, pipeline, count: int, seed: int):  # noqa: ANN001, ANN202
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
