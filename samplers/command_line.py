@@ -5,6 +5,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Sequence
 
 from samplers.control_groups import heed_cpu_quota
 from samplers.exit_codes import USAGE
@@ -18,7 +19,7 @@ heed_cpu_quota()
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes options by their full names alone and reports usage errors in one line.
+    """Takes options by their full names alone, no empty values, and reports usage errors in one line.
 
     Args:
         prog: Name of the script, which errors begin with.
@@ -30,6 +31,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, formatter_class=layout, allow_abbrev=False)
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="surrogateescape")  # Names of files need not be text.
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As of the base class, which all other ways to parse go through."""
+        words = sys.argv[1:] if args is None else list(args)
+        for before, word in zip(["", *words], words, strict=False):
+            # As a path it would be the current folder; it is what a shell makes of a variable that is not set.
+            if word == "" or re.fullmatch(r"--[\w-]+=", word):
+                option = next((text.rstrip("=") for text in (word, before) if text.startswith("-")), "arguments")
+                self.error(f"{option}: expected a value, got an empty one")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> None:
         """Prints the message and exits."""

@@ -80,9 +80,6 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         if not photos:
             raise UsageError("expected at least one photo or folder, got none")
-        for option in ("weights", "defocus_map", "mask", "psf"):
-            if getattr(arguments, option) == "":
-                raise UsageError(f"--{option.replace('_', '-')}: expected a name, got an empty one")
         choice = _choice(arguments, overrides)
         choice.check()
         jobs, errors = plan(
