@@ -38,10 +38,12 @@ def _main(argv: Sequence[str] | None) -> int:
 
     # Only now the slow imports: --help and usage errors answer at once.
     from evaluation.settings import BenchmarkConfig
+    from samplers.batch_run import stoppable
     from samplers.config import ConfigError, file_and_overrides, load_config
 
     try:
-        run(load_config(BenchmarkConfig, *file_and_overrides([arguments.config, *arguments.overrides])))
+        with stoppable():
+            run(load_config(BenchmarkConfig, *file_and_overrides([arguments.config, *arguments.overrides])))
     except ConfigError as error:
         return report_error("evaluation/benchmark.py", error, 2)
     except (ValueError, OSError) as error:

@@ -4,7 +4,8 @@
 
 Every photo of the folder, in 8-bit sRGB, gets white Gaussian noise of each level, which is not clipped; the network
 is told the level and sees the whole photo; its estimate is clipped and rounded to 8 bits. That is the protocol of
-FFDNet and DRUNet for colour. PSNR is over pixels and channels, means are over photos, with 95 % bootstrap intervals.
+FFDNet and DRUNet for colour. PSNR is over pixels and channels, means are over photos, with 95 % bootstrap intervals;
+infinite, null in the JSON, where a photo comes out exactly, as it may of faint noise.
 The noise depends on seed, level and the photo's place alone: all networks see the same. A photo that cannot be read
 is left out, and the exit code is 1.
 Results are DIR/denoising.json and DIR/denoising.md; the table is printed.
@@ -12,6 +13,7 @@ Results are DIR/denoising.json and DIR/denoising.md; the table is printed.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -85,7 +87,10 @@ def table(results: dict) -> str:
     ]  # fmt: skip
     for network in results["networks"]:
         entries = [entry for entry in results["summary"] if entry["weights"] == network["weights"]]
-        cells = [f"{e['mean']:.2f} [{e['interval_95'][0]:.2f}, {e['interval_95'][1]:.2f}]" for e in entries]
+        cells = [
+            "infinite" if e["mean"] is None else f"{e['mean']:.2f} [{e['interval_95'][0]:.2f}, {e['interval_95'][1]:.2f}]"
+            for e in entries
+        ]
         seconds = sum(entry["seconds"] for entry in entries) / len(entries)
         lines.append(
             f"| {network['weights']} | {network['parameters']:,} | {' | '.join(cells)} | {seconds:.2f} |"
@@ -146,8 +151,13 @@ def _measure(
                 start = time.perf_counter()
                 restored = denoise(network, y, level / 255)
                 seconds = time.perf_counter() - start
-                row = {"photo": file.name, "level": level, "weights": name, "psnr": psnr(restored, x)}
-                rows.append({**row, "seconds": seconds})
+                decibels = psnr(restored, x)
+                row = {
+                    "photo": file.name, "level": level, "weights": name,
+                    # Of a photo that is restored exactly it is infinite, which is no figure.
+                    "psnr": decibels if math.isfinite(decibels) else None, "seconds": seconds,
+                }  # fmt: skip
+                rows.append(row)
         print(file.name, file=sys.stderr)
     if not rows:
         raise ValueError(f"{arguments.folder}: expected photos that can be read, got none")
@@ -158,8 +168,10 @@ def _measure(
                 *((row["psnr"], row["seconds"]) for row in rows if (row["weights"], row["level"]) == (name, level)),
                 strict=True,
             )
-            means = {"mean": float(np.mean(values)), "seconds": float(np.mean(seconds))}
-            summary.append({"weights": name, "level": level, **means, "interval_95": bootstrap_interval(values)})
+            entry = {"weights": name, "level": level, "mean": None, "interval_95": None}
+            if None not in values:
+                entry |= {"mean": float(np.mean(values)), "interval_95": bootstrap_interval(values)}
+            summary.append({**entry, "seconds": float(np.mean(seconds))})
     found = provenance(None, torch.device("cpu"))
     del found["weights_sha256"]
     about = [
@@ -175,7 +187,7 @@ def _measure(
             "levels": levels, "seed": arguments.seed,
         }, **found, "networks": about, "summary": summary, "rows": rows,
     }  # fmt: skip
-    for kind, text in (("json", json.dumps(results, indent=1)), ("md", table(results))):
+    for kind, text in (("json", json.dumps(results, indent=1, allow_nan=False)), ("md", table(results))):
         with replacing(arguments.output / f"denoising.{kind}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     return results, code

@@ -62,7 +62,8 @@ def find_photos(path: str | Path) -> list[Path]:
         file for file in path.rglob("*")
         if file.suffix.lower() in PHOTO_SUFFIXES
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
+        # A link that leads nowhere is no photo that may be passed over: reading it says so.
+        and (file.is_file() or file.is_symlink() and not file.exists())
     )  # fmt: skip
     if not found:
         raise PhotoError(f"{path}: expected photos ({', '.join(sorted(PHOTO_SUFFIXES))}) in this folder, got none")

@@ -90,6 +90,8 @@ def _assign(config: DictConfig, assignment: str) -> DictConfig:
     except Exception:
         # As below: YAML errors are of a package that is not ours to import.
         raise ConfigError(f"config key {key!r}: expected a value in YAML notation, got {value!r}") from None
+    if OmegaConf.missing_keys(difference):
+        raise ConfigError(f"config key {key!r}: expected a value, got {value}")
     try:
         return OmegaConf.merge(config, difference)
     except OmegaConfBaseException as error:
@@ -116,6 +118,8 @@ def _read_yaml(file: Path) -> DictConfig:
         raise ConfigError(f"{file} is not a YAML file: {first}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"expected key: value pairs in {file}, got a list")
+    if missing := sorted(OmegaConf.missing_keys(content)):
+        raise ConfigError(f"config key {missing[0]!r} (in {file}): expected a value, got ???")
     return content
 
 

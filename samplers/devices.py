@@ -1,5 +1,7 @@
 """Devices by their names in PyTorch, tried: a name alone does not say that this machine has it."""
 
+import re
+
 import torch
 
 from diffusion.precision import single_is_single
@@ -21,5 +23,6 @@ def tried_device(name: str) -> torch.device:
         torch.zeros(1, device=name).item()
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
+        # The first sentence: PyTorch goes on with all that it knows.
+        reason = re.split(r"\.\s|\n", str(error), maxsplit=1)[0]
         raise ValueError(f"{name}: expected a device of this machine, got an error: {reason}") from None

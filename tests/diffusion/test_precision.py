@@ -47,6 +47,12 @@ def coarse_convolutions():
     torch.backends.cudnn.allow_tf32 = before
 
 
+def test_a_device_that_is_not_there_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="^xla: expected a device of this machine, got an error: ") as refusal:
+        tried_device("xla")
+    assert len(str(refusal.value)) < 300 and "\n" not in str(refusal.value)
+
+
 def test_commands_take_single_precision_at_its_word(coarse_convolutions):
     tried_device("cpu")
     assert not torch.backends.cudnn.allow_tf32

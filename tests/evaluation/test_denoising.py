@@ -143,3 +143,20 @@ def test_a_folder_without_photos_is_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "-o", str(tmp_path / "out"), "--weights", "weights/small"]) == 1
     assert "empty" in capsys.readouterr().err
+
+
+def test_what_comes_out_exactly_has_no_figure(tmp_path, weights):
+    # Flat grey is what an untrained network makes of it, and rounding takes the faint noise away.
+    write_png(tmp_path / "photos" / "grey.png", np.full((20, 20, 3), 128, np.uint8))
+    out = tmp_path / "out"
+    command = [str(tmp_path / "photos"), "-o", str(out), "--weights", str(weights / "one"), "--levels", "0.001,30"]
+    assert main(command) == 0
+
+    def refused(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    results = json.loads((out / "denoising.json").read_text(), parse_constant=refused)
+    exact, noisy = results["summary"]
+    assert exact["mean"] is None and exact["interval_95"] is None and noisy["mean"] > 20
+    assert results["rows"][0]["psnr"] is None
+    assert "| infinite |" in (out / "denoising.md").read_text()

@@ -275,6 +275,14 @@ def test_find_photos(tmp_path):
         find_photos(tmp_path / "nowhere")
 
 
+def test_a_link_that_leads_nowhere_is_found_and_cannot_be_read(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "b.png").symlink_to(tmp_path)
+    assert find_photos(tmp_path) == [tmp_path / "a.png"]
+    with pytest.raises(PhotoError, match=r"a\.png: expected"):
+        read(tmp_path / "a.png")
+
+
 def test_a_photo_below_a_hidden_folder_is_found_when_asked_for(tmp_path):
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work" / "a.png").write_bytes(b"")

@@ -164,3 +164,12 @@ def test_a_file_of_settings_may_stand_anywhere_among_assignments():
     assert file_and_overrides([None, "b=1"]) == (None, ["b=1"]) and file_and_overrides([None]) == (None, [])
     with pytest.raises(ConfigError, match="expected one file of settings, .* got a.yaml and d.yaml"):
         file_and_overrides(["a.yaml", "b=1", "d.yaml"])
+
+
+def test_a_value_that_is_left_open_is_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"'name': expected a value, got \?\?\?"):
+        load_config(Inner, overrides=["name=???"])
+    file = tmp_path / "open.yaml"
+    file.write_text("rate: ???\n")
+    with pytest.raises(ConfigError, match=r"'rate' \(in .*open\.yaml\): expected a value, got \?\?\?"):
+        load_config(Inner, file)

@@ -161,6 +161,10 @@ def test_bad_weights(deblur, saved_pipeline, photo, tmp_path, out):
         (("runs=2", "--samples", "2"), ("runs must be left to the preset unless output is mean, got 2",)),
         (("latent_prior_share=0.3", "--latent-prior", "off"), ("latent_prior is on or auto, got 0.3",)),
         (("model_error=0.3", "guidance=none"), ("model_error", "guidance none", "got 0.3")),
+        (("tile=64", "--tile", "128"), ("--tile: expected it or tile= alone, got both, tile=64",)),
+        (("latent_prior=on", "--latent-prior", "off"), ("--latent-prior", "got both, latent_prior=on")),
+        (("solver=???",), ("'solver'", "expected a value, got ???")),
+        (("--device", "xla"), ("--device xla", "got an error: ")),
         (("--step", "4"), ("--step",)),
     ],
 )
