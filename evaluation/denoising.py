@@ -87,15 +87,16 @@ def table(results: dict) -> str:
     ]  # fmt: skip
     for network in results["networks"]:
         entries = [entry for entry in results["summary"] if entry["weights"] == network["weights"]]
-        cells = [
-            "infinite" if e["mean"] is None else f"{e['mean']:.2f} [{e['interval_95'][0]:.2f}, {e['interval_95'][1]:.2f}]"
-            for e in entries
-        ]
+        cells = [_cell(entry["mean"], entry["interval_95"]) for entry in entries]
         seconds = sum(entry["seconds"] for entry in entries) / len(entries)
         lines.append(
             f"| {network['weights']} | {network['parameters']:,} | {' | '.join(cells)} | {seconds:.2f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _cell(mean: float | None, interval: tuple[float, float] | None) -> str:
+    return "infinite" if mean is None else f"{mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def denoise(network: "ScoreNetwork", y: "Tensor", noise_std: float) -> "Tensor":
