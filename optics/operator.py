@@ -186,7 +186,8 @@ class DefocusOperator:
 def _blocks(radius_map: Tensor, side: int, *of_all: object) -> list[Block]:
     """Cuts a map, shape (H, W), into blocks of at most a side, with what they have in common."""
     rows, columns = (_spans(length, side) for length in radius_map.shape)
-    return [Block(radius_map, down, across, *of_all) for down in rows for across in columns]
+    places = [(down, across) for down in rows for across in columns]
+    return list(side_by_side(lambda place: Block(radius_map, *place, *of_all), places))
 
 
 def _spans(length: int, block: int) -> list[slice]:
