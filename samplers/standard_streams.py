@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from samplers.command_line import report_error
+from samplers.exit_codes import INTERRUPTED
+
 __all__ = ["StandardStream", "run_command"]
 
 
@@ -63,6 +66,9 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         code = main()
     except SystemExit as end:
         code = end.code
+    except KeyboardInterrupt:
+        # While a command's imports take their seconds; later it says more itself.
+        code = report_error(Path(sys.argv[0]).name, "interrupted", INTERRUPTED)
     if sys.stdout is not None:
         sys.stdout.flush()
         error = sys.stdout.error

@@ -44,7 +44,7 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     from dataclasses import asdict
 
     from diffusion import ScoreNetwork
-    from samplers.config import load_config
+    from samplers.config import ConfigError, load_config
     from train.averaging import combine, find_snapshots
     from train.config import ScoreConfig
     from train.export import export_pipeline
@@ -54,7 +54,10 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     snapshots = find_snapshots(run / "averages")
     step = snapshots[-1].step if step is None else step
     weights, error = combine(snapshots, step, length)
-    config = load_config(ScoreConfig, run / "config.yaml")
+    try:
+        config = load_config(ScoreConfig, run / "config.yaml")
+    except ConfigError as error:
+        raise ValueError(f"{run}: expected a run of train/score.py, got settings of another: {error}") from None
     network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
     try:
         network.load_state_dict(weights)

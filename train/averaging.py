@@ -232,7 +232,7 @@ def combine(snapshots: Sequence[Snapshot], step: int, length: float) -> tuple[di
     used = [snapshot for snapshot in snapshots if snapshot.step <= step]
     if not used or used[-1].step != step:
         known = sorted({snapshot.step for snapshot in snapshots})
-        raise ValueError(f"expected a step with a snapshot, {known[0]} ... {known[-1]}, got {step}")
+        raise ValueError(f"expected a step with a snapshot, {', '.join(map(str, known))}, got {step}")
     weights, error = profile_weights([(snapshot.step, snapshot.length) for snapshot in used], step, length)
     total: dict[str, Tensor] = {}
     for weight, snapshot in zip(weights, used, strict=True):

@@ -19,6 +19,7 @@ __all__ = ["write_dashboard"]
 
 _COLOURS = 8
 _LEVELS = 6
+_TITLE = "Training of "  # by which an earlier page is known
 _MOST_PICTURES = 5
 
 _SUMMARY = (
@@ -41,12 +42,14 @@ def write_dashboard(path: str | Path, runs: Sequence[RunLog], *, link_pictures: 
             panel, spread over its steps.
 
     Raises:
-        ValueError: If there is no run, two share a name, or the file cannot be written.
+        ValueError: If there is no run, two share a name, or the file is another than an earlier page.
     """
     path = Path(path)
     names = [run.name for run in runs]
     if not runs or len(set(names)) != len(names):
-        raise ValueError(f"expected at least one run, of different names, got {', '.join(names) or 'none'}")
+        raise ValueError(f"expected at least one run, none of them twice, got {', '.join(names) or 'none'}")
+    if path.is_file() and _TITLE.encode() not in path.read_bytes()[:4096]:
+        raise ValueError(f"{path}: expected no file or an earlier dashboard, got another file")
     charts, absent = [], []
     for panel in PANELS:
         if isinstance(panel, Chart):
@@ -57,7 +60,7 @@ def write_dashboard(path: str | Path, runs: Sequence[RunLog], *, link_pictures: 
     sections = [_picture_section(panel, runs, path, link_pictures) for panel in PANELS if isinstance(panel, Pictures)]
     absence = f"<p>Not in these logs: {', '.join(map(_escaped, absent))}.</p>" if absent else ""
     page = Template(files("train").joinpath("dashboard.html").read_text("utf-8")).substitute(
-        title=_escaped(f"Training of {', '.join(names)}"), styles=_styles(), summary=_summary(runs),
+        title=_escaped(f"{_TITLE}{', '.join(names)}"), styles=_styles(), summary=_summary(runs),
         differences=_differences(runs), charts="\n".join(charts), pictures="\n".join(sections), absent=absence,
     )  # fmt: skip
     with replacing(path) as temporary:

@@ -64,6 +64,8 @@ def choose_photos(
     if len(chosen) < 2:
         raise ValueError(f"{config.root}: expected 2 photos at least, to train on and to hold out, got {len(chosen)}")
     training, held_out = split_holdout(chosen, config.holdout)
+    if len(held_out) < config.holdout:
+        report(f"held out, {len(held_out)} of {len(chosen)}: at most half of the photos, data.holdout={config.holdout}")
     if whole := _whole(held_out, report):
         return training, whole
     # None of them: the first training photo that can be decoded, for training ones are not read in advance.

@@ -72,9 +72,12 @@ class PatchStream:
                 "pip install 'scorefocus[stream]'"
             ) from error
         if config.cache is not None:
-            raise ValueError("data.cache holds photos of a folder; for tar files it must be null")
+            raise ValueError(f"data.cache must be null for tar files, got {config.cache}: it holds photos of a folder")
         self.config, self.seed, self.batch, self.held_out_dir = config, seed, batch, held_out_dir
-        self.shards = sorted(expand_urls(config.root))
+        try:
+            self.shards = sorted(expand_urls(config.root))
+        except ValueError as error:
+            raise ValueError(f"data.root={config.root}: expected names of tar files, got {error}") from None
         self.files = [Path(shard) for shard in self.shards if Path(shard).is_file()]
         self.excluded = excluded_prints(config.exclude)[0]
         self._left_out = left_out or LeftOut()

@@ -12,6 +12,7 @@ sharp photos are asked for, `sharp_N.bin`: that photo, stored by the same camera
 
 import json
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -148,10 +149,9 @@ class SimulatedCaptures(Dataset):
     def capture(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A whole capture, from the folder or simulated: uint8 (3, S, S) and radii in pixels, float16 (1, S, S)."""
         side = self.simulation.side
-        file = self._file("capture", number)
-        if not file.is_file() or file.stat().st_size != 5 * side * side:
+        content = _stored(self._file("capture", number), 5 * side * side)
+        if content is None:
             return self._simulate(number)
-        content = file.read_bytes()
         y = np.frombuffer(content, np.uint8, 3 * side * side).reshape(3, side, side)
         return y, np.frombuffer(content, np.float16, offset=3 * side * side).reshape(1, side, side)
 
@@ -159,10 +159,11 @@ class SimulatedCaptures(Dataset):
         """The photo in focus, stored by the same camera, from the folder or drawn again: uint8 (3, S, S)."""
         side = self.simulation.side
         file = self._file("sharp", number)
-        if not file.is_file() or file.stat().st_size != 3 * side * side:
+        content = _stored(file, 3 * side * side)
+        if content is None:
             photos, simulator, rng = self._photos(number)
             return _written(file, _codes(simulator.in_focus(simulator.scene(photos[0], rng, photos[1:]))))[0]
-        return np.frombuffer(file.read_bytes(), np.uint8).reshape(3, side, side)
+        return np.frombuffer(content, np.uint8).reshape(3, side, side)
 
     def _simulate(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         photos, simulator, rng = self._photos(number)
@@ -278,10 +279,26 @@ def _codes(picture: Tensor) -> np.ndarray:
 
 
 def _written(file: Path, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Writes arrays one after the other, and returns them."""
+    """Writes arrays one after the other, and a checksum, and returns them."""
+    content = b"".join(array.tobytes() for array in arrays)
     with replacing(file) as temporary:
-        temporary.write_bytes(b"".join(array.tobytes() for array in arrays))
+        temporary.write_bytes(content + _checksum(content))
     return arrays
+
+
+def _stored(file: Path, length: int) -> bytes | None:
+    """The arrays of a file, of a length in bytes; None where it is missing or damaged, to be simulated again."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    content, checksum = content[:length], content[length:]
+    # Earlier versions wrote none.
+    return content if len(content) == length and checksum in (b"", _checksum(content)) else None
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "little")
 
 
 def _recoloured(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -58,12 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_all(plan, root: Path, settings: dict[str, str], *, dry_run: bool) -> int:  # noqa: ANN001 - SweepPlan
+    from photos.files import make_folder
+
     # The file is for W&B's agent, too, whose runs are online.
     settings, results = {"run.wandb": "offline"} | settings, []
     named: dict[str, dict] = {}
     for combination in plan.combinations:
         if named.setdefault(name := folder_name(combination), combination) != combination:
             raise ValueError(f"expected runs whose folders differ, got two called {name}: give values other spellings")
+    if not dry_run:
+        make_folder(root)
     for number, combination in enumerate(plan.combinations, start=1):
         folder = root / folder_name(combination)
         # Later words win over the ones for the agent of W&B.
@@ -104,12 +108,14 @@ def _run(words: list[str], folder: Path, combination: dict[str, object], metric:
             make_folder(folder)
             with replacing(done) as temporary:
                 temporary.write_text(json.dumps({"command": words[1:], "seconds": seconds}) + "\n", encoding="utf-8")
-    try:
-        run = read_run(folder)
-        # In the folder of a run that could not begin there may be the log of another.
-        value, steps = (None, 0) if status == "failed" else (run.last(metric), run.last_step)
-    except ValueError:
-        value, steps = None, 0
+    # In the folder of a run that could not begin there may be the log of another.
+    run = read_run(folder) if status != "failed" else None
+    value, steps = (None, 0) if run is None else (run.last(metric), run.last_step)
+    logged = {key for line in run.lines for key in line} - {"step"} if run else {metric}
+    if metric not in logged:
+        # All others would lack it too.
+        known = ", ".join(sorted(logged))
+        raise ValueError(f"{folder}: expected figures of {metric}, by which the sweep ranks, got those of {known}")
     return {
         "parameters": combination, "folder": folder.name, "status": status, "value": value, "steps": steps,
         "seconds": seconds,
@@ -126,7 +132,7 @@ def folder_name(combination: dict[str, object]) -> str:
 
 
 def _write_results(plan, root: Path, results: list[dict]) -> None:  # noqa: ANN001 - SweepPlan
-    from photos.files import make_folder, replacing
+    from photos.files import replacing
 
     sign = -1 if plan.maximize else 1
     ranked = sorted(results, key=lambda r: (r["value"] is None, sign * (r["value"] or 0)))
@@ -143,7 +149,6 @@ def _write_results(plan, root: Path, results: list[dict]) -> None:  # noqa: ANN0
         "schema_version": 1, "metric": plan.metric, "maximize": plan.maximize, "constants": plan.constants,
         "runs": ranked,
     }  # fmt: skip
-    make_folder(root)
     for name, text in (("results.md", table), ("results.json", json.dumps(content, indent=1) + "\n")):
         with replacing(root / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ of it that the step reaches is printed. Patches lie in memory: loading photos is
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # No photo is read and nothing is written.
         given = ["data.root=unused", "run.dir=unused", *arguments.overrides]
         config = with_network_of_init(load_settings(ScoreConfig, arguments.config, given))
+        if arguments.out:
+            check_output(Path(arguments.out))
         report = measure(config, arguments.rounds, arguments.steps)
         print(table(report))
         if arguments.out:
@@ -49,6 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         return report_error("train/throughput.py", error, 1)
     return 0
+
+
+def check_output(file: Path) -> None:
+    """Finds out before measuring whether a report can be written.
+
+    Raises:
+        ValueError: If the file is another than an earlier report, or its folder cannot be written to.
+    """
+    if file.exists():
+        try:
+            earlier = "patches_per_s" in json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, OSError, TypeError):
+            earlier = False
+        if not earlier:
+            raise ValueError(f"{file}: expected no file or an earlier report, got another file")
+    if not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{file}: expected a folder that can be written to, got {file.parent}")
 
 
 def measure(config, rounds: int, steps: int) -> dict:  # noqa: ANN001 - ScoreConfig, imported late

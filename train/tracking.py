@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,14 +85,21 @@ class Tracker:
     def _drop_lines_after(self, step: int) -> None:
         if not self._log.exists():
             return
-        kept = []
-        for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines():
+        kept, damaged = [], []
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
+                    kept.append(line.rstrip("\n") + "\n")
             except (json.JSONDecodeError, KeyError, TypeError):
                 # The last line of a killed run may be cut short.
-                continue
+                if line.endswith("\n") or number < len(lines):
+                    damaged.append(number)
+        if damaged:
+            copy = self._log.with_name(f"{self._log.name}.damaged")
+            shutil.copyfile(self._log, copy)
+            what = f"line {damaged[0]}" if len(damaged) == 1 else f"{len(damaged)} lines from {damaged[0]} on"
+            print(f"warning: {self._log}: {what} cannot be read; passed over, and kept in {copy.name}", file=sys.stderr)
         with replacing(self._log) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 

@@ -67,3 +67,9 @@ def test_streams_that_were_never_open_stop_nothing(tmp_path):
     words = [sys.executable, "-c", COMMAND, str(done)]
     closed = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *words], cwd=PROJECT, timeout=120)
     assert closed.returncode == 0 and done.read_text() == "all"
+
+
+def test_an_interrupt_that_a_command_does_not_see_is_one_line():
+    command = "from samplers.standard_streams import *\ndef main(): raise KeyboardInterrupt\nrun_command(main)"
+    done = subprocess.run([sys.executable, "-c", command], cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "-c: interrupted\n")

@@ -56,7 +56,7 @@ def test_another_length_is_another_average(run, tmp_path, capsys):
     ("options", "expected"),
     [
         (["--length", "0.5"], "must be in (0, 0.2887), got 0.5"),
-        (["--length", "0.07", "--step", "9"], "expected a step with a snapshot, 1 ... 8, got 9"),
+        (["--length", "0.07", "--step", "9"], "expected a step with a snapshot, 1, 2, 3, 4, 5, 6, 7, 8, got 9"),
     ],
 )
 def test_errors_are_one_line(run, tmp_path, capsys, options, expected):
@@ -72,3 +72,12 @@ def test_nothing_is_overwritten_or_made_of_nothing(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("averages"))
     assert average.main([str(tmp_path / "run"), "--length", "0.07", "-o", str(tmp_path / "out")]) == 1
     assert "expected snapshots step_*.safetensors in" in capsys.readouterr().err
+
+
+def test_a_run_of_another_training_is_said_to_be_one(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text("simulation: {captures: 3}\n")
+    assert average.main([str(tmp_path / "run"), "--length", "0.07", "-o", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert f"{tmp_path / 'run'}: expected a run of train/score.py, got settings of another: " in message
+    assert "'simulation'" in message and message.count("\n") == 1

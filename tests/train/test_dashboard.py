@@ -166,7 +166,8 @@ def test_short_numbers():
 @pytest.mark.parametrize(("arguments", "code", "expected"), [
     (["{}/nowhere"], 1, "expected the folder of a training run with log.jsonl"),
     (["{}/empty"], 1, "expected JSON lines with a step each, got none"),
-    (["{}/run", "{}/run"], 1, "of different names"),
+    (["{}/run", "{}/run"], 1, "none of them twice, got run, run"),
+    (["{}/run", "-o", "{}/run/log.jsonl"], 1, "log.jsonl: expected no file or an earlier dashboard, got another file"),
     (["{}/run", "-o", "{}/no/such/folder/page.html"], 1, "cannot be written"),
 ])  # fmt: skip
 def test_errors_are_one_line(tmp_path, capsys, arguments, code, expected):

@@ -31,6 +31,13 @@ def test_all_photos_are_used(folder):
     assert reports == []
 
 
+def test_no_more_than_half_of_the_photos_are_held_out_and_that_is_said(folder):
+    reports = []
+    _, held_out = choose_photos(DataConfig(root=str(folder), patch=16, holdout=5), reports.append)
+    assert len(held_out) == 4
+    assert reports == ["held out, 4 of 8: at most half of the photos, data.holdout=5"]
+
+
 def test_what_cannot_be_used_is_counted_and_the_first_named(folder):
     for name, size in (("a.png", (15, 40)), ("b.png", (40, 15)), ("c.png", (16, 16))):
         Image.new("RGB", size).save(folder / name)

@@ -79,10 +79,17 @@ def test_damaged_captures_are_simulated_again(data, tmp_path):
     training, _ = _open(data, tmp_path)
     y, radius = training.capture(1)
     file = tmp_path / "training" / "capture_000001.bin"
-    file.write_bytes(file.read_bytes()[:-1])
-    again = training.capture(1)
-    assert np.array_equal(again[0], y) and np.array_equal(again[1], radius)
-    assert file.stat().st_size == 5 * 24 * 24
+    content = file.read_bytes()
+    assert len(content) == 5 * 24 * 24 + 4
+    # Cut short, with another bit somewhere, of zeros.
+    for damaged in (content[:-1], content[:900] + bytes([content[900] ^ 4]) + content[901:], bytes(len(content))):
+        file.write_bytes(damaged)
+        again = training.capture(1)
+        assert np.array_equal(again[0], y) and np.array_equal(again[1], radius)
+        assert file.read_bytes() == content
+    # As earlier versions wrote them, without a checksum.
+    file.write_bytes(content[:-4])
+    assert np.array_equal(training.capture(1)[0], y) and file.read_bytes() == content[:-4]
     assert radius.dtype == np.float16 and radius.min() >= 0 and radius.max() <= 1.5
 
 
@@ -261,7 +268,8 @@ def test_sharp_photos_belong_to_their_captures_and_change_nothing_else(data, tmp
     content = [file.read_bytes() for file in files]
     for file in files:
         file.unlink()
-    assert [with_sharp.sharp(int(file.stem[-6:])).tobytes() for file in files] == content
+    assert [with_sharp.sharp(int(file.stem[-6:])).tobytes() for file in files] == [one[:-4] for one in content]
+    assert [file.read_bytes() for file in files] == content
 
 
 @pytest.mark.parametrize("others", [{}, {"collage": 1.0, "outlined": 0.5, "recoloured": 0.5}])
@@ -278,6 +286,6 @@ def test_sharp_photos_are_those_of_the_simulation(data, tmp_path, others):
         # Kept when its capture is made it is the same as drawn for itself.
         kept.capture(number)
         file = kept.folder / f"sharp_{number:06d}.bin"
-        assert file.read_bytes() == captures.sharp(number).tobytes()
+        assert file.read_bytes()[:-4] == captures.sharp(number).tobytes()
         sharpened += simulated.camera.sharpening > 0
     assert sharpened

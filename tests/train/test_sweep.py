@@ -222,3 +222,18 @@ def test_words_of_a_sweep_are_those_of_the_settings(lr, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         sweep.main([str(lr), "run.dir=", "--dry-run"])
     assert end.value.code == 2
+
+
+def test_a_metric_that_no_run_logs_ends_the_sweep(lr, tmp_path, capfd):
+    lr.write_text(lr.read_text().replace("metric: {name: psnr,", "metric: {name: gain,"))
+    assert sweep.main([str(lr), f"run.dir={tmp_path / 'runs'}"]) == 1
+    expected = "lr=0.01,batch=1: expected figures of gain, by which the sweep ranks, got those of psnr\n"
+    assert capfd.readouterr().err.endswith(expected)
+    assert _calls(tmp_path / "runs") == {"lr=0.01,batch=1": 1}
+
+
+def test_a_file_in_place_of_the_folder_is_noticed_before_the_first_run(lr, tmp_path, capfd):
+    (tmp_path / "runs").write_text("mine")
+    assert sweep.main([str(lr), f"run.dir={tmp_path / 'runs'}"]) == 1
+    printed = capfd.readouterr()
+    assert printed.out == "" and str(tmp_path / "runs") in printed.err and printed.err.count("\n") == 1

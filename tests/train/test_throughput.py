@@ -112,3 +112,20 @@ def test_errors_are_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         throughput.main([str(file), "--rounds", "0"])
     assert exit_.value.code == 2
+
+
+def test_files_that_are_no_reports_are_kept(tmp_path, capsys):
+    report, other, config = (tmp_path / name for name in ("report.json", "other.json", "tiny.yaml"))
+    config.write_text("optim: {batch: 4}\n")
+    report.write_text('{"patches_per_s": {}}')
+    other.write_text('{"optim": 3}')
+    (tmp_path / "text").write_text("mine")
+    throughput.check_output(report)
+    throughput.check_output(tmp_path / "new.json")
+    for file in (other, tmp_path / "text"):
+        before = file.read_text()
+        assert throughput.main([str(config), *TINY[2:], "-o", str(file)]) == 1
+        assert f"{file}: expected no file or an earlier report, got another file" in capsys.readouterr().err
+        assert file.read_text() == before
+    assert throughput.main([str(config), *TINY[2:], "-o", str(tmp_path / "no" / "such.json")]) == 1
+    assert "expected a folder that can be written to" in capsys.readouterr().err

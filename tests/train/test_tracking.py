@@ -158,12 +158,25 @@ def test_weights_become_artifacts_online(wandb, tmp_path, mode, artifacts, steps
     assert all(("final" in aliases) == (aliases[1] == "step-4") for _, aliases in module.artifacts)
 
 
-def test_lines_beyond_the_checkpoint_and_broken_ones_are_dropped(tmp_path):
+def test_lines_beyond_the_checkpoint_and_broken_ones_are_dropped(tmp_path, capsys):
     config = _config(tmp_path / "run", wandb="disabled")
     log = tmp_path / "run" / "log.jsonl"
     log.write_text('{"step": 2, "loss": 1}\n{"step": 4, "loss": 2}\n[1]\n{"loss": 3}\n{"step": 6, "lo')
+    before = log.read_text()
     Tracker(config, 3, writes=True).scalars(4, {"loss": 5.0})
     assert _lines(tmp_path / "run") == [{"step": 2, "loss": 1}, {"step": 4, "loss": 5.0}]
+    # The last one is that of a killed run; the others nobody cut short.
+    expected = f"warning: {log}: 2 lines from 3 on cannot be read; passed over, and kept in log.jsonl.damaged\n"
+    assert capsys.readouterr().err == expected
+    assert (tmp_path / "run" / "log.jsonl.damaged").read_text() == before
+
+
+def test_a_last_line_that_was_cut_short_is_dropped_without_a_word(tmp_path, capsys):
+    config = _config(tmp_path / "run", wandb="disabled")
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 2, "loss": 1}\n{"step": 3, "lo')
+    Tracker(config, 2, writes=True)
+    assert _lines(tmp_path / "run") == [{"step": 2, "loss": 1}]
+    assert capsys.readouterr().err == "" and not (tmp_path / "run" / "log.jsonl.damaged").exists()
 
 
 def test_other_processes_write_nothing(tmp_path):
