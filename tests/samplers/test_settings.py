@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from oracles import GaussianDenoiser, MatrixModel, row_capture
@@ -61,6 +62,31 @@ def test_every_preset_draws_samples_in_one_run():
 def test_values_out_of_range_are_named(key, value):
     with pytest.raises(ValueError, match=f"{key} must be .* got {value}"):
         SamplerSettings(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expectation"),
+    [
+        ("steps", 2.0, "a whole number"), ("steps", "2", "a whole number"), ("steps", None, "a whole number"),
+        ("steps", True, "a whole number"), ("runs", 1.5, "a whole number"), ("tile", 64.0, "a whole number"),
+        ("cg_iterations", 4.0, "a whole number or null"), ("sigma_start", "0.3", "a number"),
+        ("sigma_end", None, "a number"), ("rho", True, "a number"), ("temperature", "1", "a number or null"),
+        ("corrector", "false", "true or false"), ("corrector", 0, "true or false"), ("solver", 3, "a word"),
+        ("latent_prior", [], "a word"), ("trust", 3.0, "a list of numbers or null"),
+        ("trust", "abc", "a list of numbers or null"), ("trust", [1.0, "2", 3.0], "a list of numbers or null"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_named(key, value, expectation):
+    with pytest.raises(ValueError) as caught:
+        SamplerSettings(**{key: value})
+    assert str(caught.value) == f"{key} must be {expectation}, got {value!r}"
+
+
+def test_numbers_of_numpy_and_whole_ones_do():
+    settings = SamplerSettings(steps=np.int64(4), rho=2, sigma_start=np.float32(0.5), trust=(0, np.float64(1), 2.0))
+    assert len(settings.sigmas()) == 4 and settings.sigmas()[0] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="sigma_per_pixel must be a finite number"):
+        SamplerSettings(sigma_per_pixel=np.float32("inf"))
 
 
 @pytest.mark.parametrize(
