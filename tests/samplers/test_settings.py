@@ -125,6 +125,37 @@ def test_settings_that_exclude_one_another_are_named(settings, message):
         SamplerSettings(**settings)
 
 
+class _LearnedDenoiser(GaussianDenoiser):
+    """One with a parameter, and that fills its result in place, as tiles do."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.scale = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x_t, t):
+        result = torch.empty_like(x_t)
+        result[...] = self.scale * super().forward(x_t, t)
+        return result
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_samplers_run_where_gradients_are_on(solver):
+    mean, covariance, blur, y = row_capture()
+    photo, model = _LearnedDenoiser(VESDE(), mean, covariance), MatrixModel(blur, mean.shape)
+    for guidance in ("proximal", "dps", "pigdm") if solver not in ("daps", "red-diff") else ("proximal",):
+        settings = SamplerSettings(solver=solver, guidance=guidance, steps=4)
+        x_t = torch.zeros(1, 1, 1, 8, dtype=torch.float64)
+
+        def drawn(settings=settings, x_t=x_t):
+            guided = settings.guided(photo, model, y, 0.1)
+            return settings.sampler()(guided, x_t, generator=torch.Generator().manual_seed(0))
+
+        x = drawn()
+        assert not x.requires_grad
+        with torch.no_grad():
+            assert torch.equal(drawn(), x)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("sde", [VESDE(), VPSDE(), SubVPSDE()], ids=["ve", "vp", "sub-vp"])
 def test_every_solver_takes_every_guidance_and_counts_its_evaluations(solver, sde):
