@@ -248,7 +248,7 @@ class SamplerSettings:
         """A denoiser that knows the capture; arguments as of `ProximalGuidance`, which alone takes a second estimate.
 
         Raises:
-            GuidanceError: If the guidance cannot take the noise.
+            ValueError: As for `Likelihood`; a GuidanceError if the guidance cannot take the noise.
         """
         capture, strength = (denoiser, model, y, noise_std), {"strength": self.guidance_strength}
         match "none" if self.solver in ("daps", "red-diff") else self.guidance:

@@ -1,6 +1,7 @@
 """Settings of a restoration and the presets."""
 
 import dataclasses
+import math
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from oracles import GaussianDenoiser, MatrixModel, row_capture
 
 from diffusion import VESDE, VPSDE, SubVPSDE
+from optics import DISK, Lens
 from samplers.choices import GUIDANCES, SOLVERS
 from samplers.config import load_config
 from samplers.predictors import AncestralPredictor, ReverseDiffusionPredictor
@@ -154,6 +156,19 @@ def test_samplers_run_where_gradients_are_on(solver):
         assert not x.requires_grad
         with torch.no_grad():
             assert torch.equal(drawn(), x)
+
+
+def test_noise_and_captures_that_do_not_fit_the_model_are_refused():
+    lens, y = Lens(light="linear"), torch.zeros(1, 3, 8, 9)
+    photo, operator = _LearnedDenoiser(VESDE(), torch.zeros(8), torch.eye(8)), DISK.operator(torch.ones(1, 1, 8, 9))
+    for guidance in GUIDANCES:
+        settings = SamplerSettings(guidance=guidance, model_error=0.0)
+        for noise_std in (-1.0, 0.0, math.nan, torch.tensor([[[[0.1], [-0.1]]]])):
+            with pytest.raises(ValueError, match="noise_std must be positive, got"):
+                settings.guided(photo, operator, y, noise_std)
+        for model in (operator, lens.model(operator)) if guidance != "range-null" else (operator,):
+            with pytest.raises(ValueError, match=r"y must be of the size \(8, 9\) of the model's captures, got \(8, 8"):
+                settings.guided(photo, model, y[..., :8], 0.1)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
