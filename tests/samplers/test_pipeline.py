@@ -270,6 +270,22 @@ def test_bad_input_is_named(pipeline, image, radius_map, words):
         pipeline(torch.zeros(1, 3, 8, 8), radius_map=torch.ones(1, 1, 8, 8), confidence=torch.ones(1, 1, 4, 4))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [dict(FEW), dict(FEW, grid="log-snr"), dict(steps=6, restarts=1), dict(steps=3, solver="daps", ode_steps=2)],
+)
+def test_the_default_type_of_pytorch_changes_nothing(pipeline, photo, settings):
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0)}
+    expected = with_prior(photo, **options, settings=SamplerSettings(**settings)).image
+    torch.set_default_dtype(torch.float64)
+    try:
+        image = with_prior(photo, **options, settings=SamplerSettings(**settings)).image
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert image.dtype == torch.float32 and torch.equal(image, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_photos_of_any_precision_are_restored(pipeline, photo, dtype):
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "settings": SamplerSettings(**FEW), "noise_std": 0.01}
