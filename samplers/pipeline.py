@@ -159,9 +159,10 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             settings: How to sample; the defaults of `SamplerSettings` if None.
             generator: Source of randomness; a generator with seed 0 if None. For several photos a list, or one whose
                 state each of them starts from.
-            callback: Called after each network evaluation.
+            callback: Called after each network evaluation, with the sampler's own tensors: to be read alone.
             callback_on_step_end: Called likewise as diffusers does, with the pipeline, the number of the evaluation
-                from 0, its noise level and `{"latents": x_t, "estimate": E[x_0 | x_t, y]}`; it cannot change the state.
+                from 0, its noise level and `{"latents": x_t, "estimate": E[x_0 | x_t, y]}`, which are copies: it cannot
+                change the state.
             output_type: `pil`, `pt` or `np`; None for a `Restoration` of one tensor, `pil` for other forms.
 
         Returns:
@@ -288,7 +289,8 @@ def _both(callback: Callable | None, pipeline: DefocusDeblurPipeline, at_step_en
     def call(step: SamplerStep) -> None:
         if callback is not None:
             callback(step)
-        at_step_end(pipeline, step.index - 1, step.sigma, {"latents": step.x_t, "estimate": step.estimate})
+        state = {"latents": step.x_t.clone(), "estimate": step.estimate.clone()}
+        at_step_end(pipeline, step.index - 1, step.sigma, state)
 
     return call
 

@@ -10,6 +10,7 @@ from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
 from diffusion.latent_prior import SwinDiff
 from optics import DISK, DefocusOperator, Lens
 from samplers import DefocusDeblurPipeline, SamplerSettings
+from samplers.choices import SOLVERS
 from samplers.mixture import mixture
 
 FEW = dict(steps=3, corrector=False)
@@ -284,6 +285,22 @@ def test_the_default_type_of_pytorch_changes_nothing(pipeline, photo, settings):
     finally:
         torch.set_default_dtype(torch.float32)
     assert image.dtype == torch.float32 and torch.equal(image, expected)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_what_a_callback_of_diffusers_changes_is_no_state(pipeline, photo, solver):
+    settings = SamplerSettings(steps=3, solver=solver)
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01, "settings": settings}
+    seen = []
+
+    def spoil(_pipe, _step, _sigma, state):
+        seen.append({name: values.clone() for name, values in state.items()})
+        for values in state.values():
+            values.zero_()
+
+    expected = pipeline(photo, **options).image
+    assert torch.equal(pipeline(photo, **options, callback_on_step_end=spoil).image, expected)
+    assert len(seen) >= 3 and all(state["estimate"].any() and state["latents"].any() for state in seen)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
