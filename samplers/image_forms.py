@@ -66,9 +66,13 @@ def generators_for(
     """A generator for each picture; copies of a single one, so that company changes no result.
 
     Raises:
-        ValueError: If there is a list of another length.
+        ValueError: If there is a list of another length, or something else than generators.
     """
-    if isinstance(generator, (list, tuple)):
+    several = isinstance(generator, (list, tuple))
+    for one in generator if several else [generator]:
+        if one is not None and not isinstance(one, torch.Generator):
+            raise ValueError(f"generator must be a torch.Generator, a list of them or None, got {one!r}")
+    if several:
         if len(generator) != count:
             raise ValueError(f"generator must be one or a list of {count} like the images, got {len(generator)}")
         return list(generator)
