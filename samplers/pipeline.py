@@ -284,7 +284,7 @@ def _unexplained_std(
     confidence: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """Standard deviation of noise and error of the model, [0, 1] units: a number or of shape (1, 1 or 3, H, W)."""
-    variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise), dtype=torch.float32).square()
+    variance = torch.tensor(max(settings.noise_factor * noise_std, settings.least_noise)).square()
     if settings.model_error:
         relative = doubt * settings.model_error
         if confidence is not None:

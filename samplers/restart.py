@@ -36,7 +36,7 @@ def restart_grid(sigmas: Tensor, low: float, high: float, times: int = 1) -> Ten
     if not last * (1 - 1e-5) <= low < high <= first * (1 + 1e-5):
         raise ValueError(f"restart: expected {last:g} <= restart_low < restart_high <= {first:g}, got {low} and {high}")
     # Nearest in the logarithm, as noise levels are compared throughout.
-    top, bottom = (int((sigmas.log() - sigmas.new_tensor(level).log()).abs().argmin()) for level in (high, low))
+    top, bottom = (int((sigmas.log() - torch.tensor(level).log()).abs().argmin()) for level in (high, low))
     if top >= bottom:
         raise ValueError(f"restart: expected a grid with two levels between {low} and {high}, got {sigmas.tolist()}")
     return torch.cat([sigmas[: bottom + 1], *[sigmas[top : bottom + 1]] * times, sigmas[bottom + 1 :]])

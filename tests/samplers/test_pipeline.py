@@ -9,7 +9,7 @@ import torch
 
 from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
 from diffusion.latent_prior import SwinDiff
-from optics import DISK, DefocusOperator, Lens
+from optics import DISK, DefocusOperator, Lens, UnknownLens
 from samplers import DefocusDeblurPipeline, SamplerSettings
 from samplers.choices import SOLVERS
 from samplers.mixture import mixture
@@ -271,7 +271,9 @@ def test_a_prior_that_knows_the_photo_restores_it(photo):
         (torch.zeros(1, 3, 8, 8), np.full((8, 8), "2"), "radius_map must be a tensor or an array of numbers, got an"),
     ],
 )  # fmt: skip
-def test_bad_input_is_named(pipeline, image, radius_map, words):
+def test_bad_input_is_named(pipeline, image, radius_map, words, monkeypatch):
+    # Before a lens is looked for, by PSFs of all the radii of the map.
+    monkeypatch.setattr(UnknownLens, "found", None)
     with pytest.raises(ValueError, match=words):
         pipeline(image, radius_map=radius_map)
     with pytest.raises(ValueError, match=r"confidence must have shape \(1, 1, 8, 8\)"):
@@ -325,7 +327,8 @@ def test_a_list_of_one_generator_serves_one_tensor(pipeline, photo):
     [dict(FEW), dict(FEW, grid="log-snr"), dict(steps=6, restarts=1), dict(steps=3, solver="daps", ode_steps=2)],
 )
 def test_the_default_type_of_pytorch_changes_nothing(pipeline, photo, settings):
-    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
+    prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 0), latent=8, encoder=8, steps=2, stage=2)
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=prior)
     options = {"radius_map": torch.full((1, 1, 24, 33), 2.0)}
     expected = with_prior(photo, **options, settings=SamplerSettings(**settings)).image
     torch.set_default_dtype(torch.float64)
