@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from optics.conjugate_gradient import conjugate_gradient
 from optics.defocus_map.spectra import local_log_evidence, luma
-from optics.lens import Lens
+from optics.lens import Lens, check_known_of_lens
 from optics.measured_psf import MeasuredPSF
 from optics.noise import MIN_NOISE_STD
 
@@ -58,11 +58,18 @@ class UnknownLens:
         softness: PSF shape where it is known; the colours then have one radius.
         psf: Measured PSFs where there are.
         light: `srgb` or `linear` where it is known.
+
+    Raises:
+        ValueError: As for `Lens`.
     """
 
     softness: float | None = None
     psf: MeasuredPSF | None = None
     light: str | None = None
+
+    def __post_init__(self) -> None:
+        known = (0.0 if self.softness is None else self.softness, self.psf)
+        check_known_of_lens(*known, "linear" if self.light is None else self.light)
 
     @property
     def assumed(self) -> Lens:

@@ -68,6 +68,11 @@ class LinearLightDefocus:
     def __init__(self, operator: DefocusOperator, steepest: float = 8.0) -> None:
         self.operator, self.steepest = operator, steepest
 
+    @property
+    def capture_size(self) -> tuple[int, int]:
+        """Height and width of captures."""
+        return self.operator.capture_size
+
     def __call__(self, x: Tensor) -> Tensor:
         """Blurs a sharp canvas in [-1, 1] sRGB units: (B, C, H + 2m, W + 2m) -> (B, C, H, W)."""
         return 2 * to_srgb(self.operator(to_linear((x + 1) / 2))) - 1

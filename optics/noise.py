@@ -40,13 +40,17 @@ def estimate_noise_std(y: Tensor) -> float:
         answer where there is nothing to measure: a photo less than 3 pixels wide, or clipped everywhere.
 
     Raises:
-        ValueError: If `y` has another shape.
+        ValueError: If `y` has another shape, holds no pixels, or not only finite ones.
 
     References:
         J. Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 64 (1996).
     """
     if y.dim() != 4 or len(y) != 1:
         raise ValueError(f"y must have shape (1, C, H, W), got {tuple(y.shape)}")
+    if y.numel() == 0:
+        raise ValueError(f"y must hold at least one pixel, got the shape {tuple(y.shape)}")
+    if not torch.isfinite(y).all():
+        raise ValueError("y must hold finite values, got NaN or infinity")
     if min(y.shape[-2:]) < 3:
         return MIN_NOISE_STD
     side = min(_BLOCK, *(length - 2 for length in y.shape[-2:]))

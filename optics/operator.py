@@ -25,15 +25,35 @@ from optics.measured_psf import MeasuredPSF
 from optics.psf import bank_radii
 from optics.threads import side_by_side
 
-__all__ = ["DefocusOperator"]
+__all__ = ["MAX_RADIUS", "DefocusOperator", "check_radius_map"]
+
+MAX_RADIUS = 100.0
+"""Largest blur radius of a map, in pixels: the canvas and the PSFs grow with its square, whatever the photo's size."""
+
+
+def check_radius_map(radius_map: Tensor) -> None:
+    """Refuses what is no map of blur radii.
+
+    Raises:
+        ValueError: If it has another shape than (1, 1, H, W), or holds radii that are undefined, or not from 0 to
+            `MAX_RADIUS` pixels.
+    """
+    if radius_map.dim() != 4 or radius_map.shape[:2] != (1, 1) or radius_map.numel() == 0:
+        raise ValueError(f"radius_map must have shape (1, 1, H, W), got {tuple(radius_map.shape)}")
+    least, largest = (float(radius) for radius in radius_map.aminmax())
+    # An undefined radius is either.
+    if not 0 <= least <= largest < math.inf:
+        raise ValueError("radius_map must hold finite, non-negative radii in pixels")
+    if largest > MAX_RADIUS:
+        raise ValueError(f"radius_map must hold radii up to {MAX_RADIUS:g} pixels, got {largest:g}")
 
 
 class DefocusOperator:
     """Space-varying defocus with an exact adjoint; immutable.
 
     Args:
-        radius_map: Blur radius in pixels of the capture, shape (1, 1, H, W); finite, non-negative. Pictures must be
-            on its device.
+        radius_map: Blur radius in pixels of the capture, shape (1, 1, H, W); from 0 to `MAX_RADIUS`. Pictures must
+            be on its device.
         softness: PSF shape, see `optics.psf`.
         block: Side in pixels of the blocks that are transformed at once.
         psf: Measured PSFs in place of the round ones; those of a block are those of its centre.
@@ -46,20 +66,17 @@ class DefocusOperator:
             as many as fill the device elsewhere, see `optics.block_batches`.
 
     Raises:
-        ValueError: If the map has another shape, or holds negative, infinite or undefined values; if the tolerance is
-            negative; if there is no block in a batch.
+        ValueError: If the map has another shape, or holds undefined radii or such as are out of range; if a scale is
+            not positive and finite; if the tolerance is negative; if there is no block in a batch.
     """
 
     def __init__(
         self, radius_map: Tensor, softness: float = 0.0, block: int = 192, *, psf: MeasuredPSF | None = None,
         channel_scales: tuple[float, ...] | None = None, tolerance: float = 0.01, batch: int | None = None,
     ) -> None:  # fmt: skip
-        if radius_map.dim() != 4 or radius_map.shape[:2] != (1, 1):
-            raise ValueError(f"radius_map must have shape (1, 1, H, W), got {tuple(radius_map.shape)}")
-        if not torch.isfinite(radius_map).all() or radius_map.min() < 0:
-            raise ValueError("radius_map must hold finite, non-negative radii in pixels")
-        if channel_scales is not None and not all(scale > 0 for scale in channel_scales):
-            raise ValueError(f"channel_scales must be positive, got {channel_scales}")
+        check_radius_map(radius_map)
+        if channel_scales is not None and not all(0 < scale < math.inf for scale in channel_scales):
+            raise ValueError(f"channel_scales must be positive and finite, got {channel_scales}")
         if not tolerance >= 0:
             raise ValueError(f"tolerance must not be negative, got {tolerance}")
         if batch is not None and batch < 1:

@@ -127,7 +127,8 @@ def write(path: str | Path, pixels: np.ndarray, *, like: Photo) -> None:
 
     Args:
         path: The file to write. Its suffix must be one of the photo's format, or the one the photo had.
-        pixels: Upright values in [0, 1], shape (H, W, 3); values outside are clipped.
+        pixels: Upright values in [0, 1], floating-point, shape (H, W, 3); values outside are clipped. Of another size
+            than the photo, enlarged for instance, only without alpha and range of values.
         like: The photo they belong to.
 
     Raises:

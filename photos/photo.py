@@ -185,18 +185,24 @@ class Photo:
         """The codes that store given pixels as this photo is stored.
 
         Args:
-            pixels: Values in [0, 1], shape (H, W, 3). Values outside are clipped. A grey photo stores the mean of
-                the three channels.
+            pixels: Values in [0, 1], floating-point, shape (H, W, 3); of the photo's size if it has alpha or a range
+                of values. Values outside are clipped. A grey photo stores the mean of the three channels.
 
         Returns:
             Codes of this photo's bit depth and layout, with its alpha unchanged, shape (H, W, C).
 
         Raises:
-            ValueError: If the pixels are not (H, W, 3), do not fit the alpha, or are not finite.
+            ValueError: If the pixels are not (H, W, 3), are integers, do not fit the alpha or the values that are
+                stored, or are not finite.
         """
         pixels = np.asarray(pixels)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise ValueError(f"pixels must have shape (H, W, 3), got {pixels.shape}")
+        if pixels.dtype.kind != "f":
+            raise ValueError(f"pixels must be floating-point values in [0, 1], got {pixels.dtype}")
+        if self.stored is not None and pixels.shape != self.pixels.shape:
+            size = self.pixels.shape[:2]
+            raise ValueError(f"pixels must have the size {size} of the values in range, got {pixels.shape[:2]}")
         if self.alpha is not None and pixels.shape[:2] != self.alpha.shape:
             raise ValueError(f"pixels must have the size {self.alpha.shape} of the alpha, got {pixels.shape[:2]}")
         if not np.isfinite(pixels).all():

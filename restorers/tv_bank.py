@@ -38,6 +38,7 @@ from torch.nn import functional as F
 
 from optics.defocus_map.edges import EdgeEstimator
 from optics.defocus_map.guided_filter import box_mean
+from optics.operator import check_radius_map
 from optics.psf import defocus_psf, psf_reach
 from restorers.tv import gradient_length, shrink
 
@@ -109,8 +110,7 @@ class TVBank:
         if radius_map.shape != (1, 1, *y.shape[-2:]):
             wanted = (1, 1, *y.shape[-2:])
             raise ValueError(f"radius_map must have shape {wanted}, got {tuple(radius_map.shape)}")
-        if not torch.isfinite(radius_map).all() or radius_map.min() < 0:
-            raise ValueError("radius_map must hold finite, non-negative radii in pixels")
+        check_radius_map(radius_map)
         return self._choose(y, radius_map.to(y), self.weight * noise_std**1.5).clamp(0, 1)
 
     def radii(self, largest: float) -> Tensor:

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, get_args
 
 from diffusion.precision import PRECISIONS
 
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
 
     from samplers.settings import SamplerSettings
 
-__all__ = ["GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_asked", "check_device", "check_settings", "uses"]
+__all__ = [
+    "GUIDANCES", "PREDICTORS", "PRESETS", "SOLVERS", "check_asked", "check_device", "check_kinds", "check_settings",
+    "uses",
+]  # fmt: skip
 
 PRESETS = ("fast", "balanced", "best")
 SOLVERS = ("predictor-corrector", "heun", "dpm-solver", "daps", "red-diff")
@@ -84,6 +89,19 @@ def uses(settings: "SamplerSettings", key: str) -> bool:
     return all(getattr(settings, owner) in owners for owner, owners in USED_BY[key])
 
 
+def check_kinds(settings: "SamplerSettings") -> None:
+    """Checks that every value is of the type of its field; whole numbers do for others, truth values for no numbers.
+
+    Raises:
+        ValueError: If one is of another type; names those that are valid.
+    """
+    for field in fields(settings):
+        kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+        value = getattr(settings, field.name)
+        if not any(_is_of(value, kind) for kind in kinds):
+            raise ValueError(f"{field.name} must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {value!r}")
+
+
 def check_settings(settings: "SamplerSettings") -> None:
     """Checks every value, and the values together.
 
@@ -141,6 +159,20 @@ def check_device(settings: "SamplerSettings", device: "torch.device") -> None:
     _require(settings, possible, "graph_capture", f"False on the device {device}, for graphs are CUDA's")
 
 
+_KINDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a word", list[float]: "a list of numbers",
+    NoneType: "null",
+}  # fmt: skip
+
+
+def _is_of(value: object, kind: type) -> bool:
+    if kind == list[float]:
+        return isinstance(value, (list, tuple)) and all(_is_of(one, float) for one in value)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
 def _check_values(settings: "SamplerSettings") -> None:
     def require(condition: bool, key: str, expectation: str) -> None:
         _require(settings, condition, key, expectation)
@@ -148,7 +180,8 @@ def _check_values(settings: "SamplerSettings") -> None:
     for key, choices in CHOICES.items():
         require(getattr(settings, key) in choices, key, " or ".join(choices))
     for key, value in vars(settings).items():
-        require(not isinstance(value, float) or math.isfinite(value), key, "a finite number")
+        exact = isinstance(value, Integral) or not isinstance(value, Real)
+        require(exact or math.isfinite(value), key, "a finite number")
     require(settings.steps >= 2, "steps", "at least 2")
     require(0 < settings.sigma_end < settings.sigma_start, "sigma_end", f"in (0, sigma_start={settings.sigma_start})")
     require(settings.rho >= 1, "rho", "at least 1")

@@ -77,7 +77,8 @@ class DAPSSampler:
         """E[x_0 | x_t], or where the ODE leads from x_t in Euler steps down to the last level."""
         sde, high, low = evaluate.denoiser.sde, float(sigma), float(self.sigmas[-1])
         # From the last level there is nowhere to go.
-        levels = torch.linspace(high, low, self.ode_steps + 1)[:-1].tolist() if high > low else [high]
+        descent = torch.linspace(high, low, self.ode_steps + 1, dtype=torch.float32)[:-1]
+        levels = descent.tolist() if high > low else [high]
         u = x_t / sde.marginal(sde.time_of(sigma))[0]
         for index, level in enumerate(levels):
             t = sde.time_of(sigma.new_tensor(level))

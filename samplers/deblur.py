@@ -46,8 +46,6 @@ from samplers.exit_codes import FILE, INTERRUPTED, USAGE
 from samplers.launch import Launch
 from samplers.standard_streams import run_command
 
-LARGEST_RADIUS = 100.0
-
 _report = partial(report_error, "deblur.py")
 
 
@@ -173,6 +171,7 @@ def _restore_all(
 
 def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: list, run: object) -> None:
     """Restores photo after photo, or says what that would cost."""
+    from optics import MAX_RADIUS
     from photos import PhotoError, read_map, read_mask
     from samplers.config import ConfigError
     from samplers.dry_run import print_estimates
@@ -181,9 +180,9 @@ def _restore_ready(arguments: argparse.Namespace, choice: MethodChoice, jobs: li
 
     try:
         radius_map = None if arguments.defocus_map is None else read_map(arguments.defocus_map)
-        if radius_map is not None and radius_map.max() > LARGEST_RADIUS:
+        if radius_map is not None and radius_map.max() > MAX_RADIUS:
             raise UsageError(
-                f"{arguments.defocus_map}: expected radii up to {LARGEST_RADIUS:g} pixels, got {radius_map.max():g}"
+                f"{arguments.defocus_map}: expected radii up to {MAX_RADIUS:g} pixels, got {radius_map.max():g}"
             )
         mask = None if arguments.mask is None else read_mask(arguments.mask)
         wishes = Wishes(mask, arguments.max_radius, arguments.strength)

@@ -33,7 +33,9 @@ def log_snr_grid(sigma_start: float, sigma_end: float, count: int) -> Tensor:
     Returns, Raises: As `karras_grid`.
     """
     _check(sigma_start, sigma_end, count)
-    return torch.logspace(*torch.tensor([sigma_start, sigma_end]).double().log10().tolist(), count).float()
+    # In single precision from the ends on, whatever PyTorch's default.
+    ends = torch.tensor([sigma_start, sigma_end], dtype=torch.float32).double().log10().tolist()
+    return torch.logspace(*ends, count, dtype=torch.float32)
 
 
 def time_grid(sde: SDE, sigma_start: float, sigma_end: float, count: int) -> Tensor:

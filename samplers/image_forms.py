@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 __all__ = ["OUTPUT_TYPES", "as_captures", "as_output", "generators_for"]
@@ -18,8 +18,9 @@ def as_captures(image: Picture | Sequence[Picture]) -> list[Tensor]:
     """Pictures of any form as captures.
 
     Args:
-        image: PIL images in grey or RGB; arrays (H, W), (H, W, 3) or (B, H, W, 3), of unsigned integers or in [0, 1];
-            tensors (3, H, W) or (B, 3, H, W) in [0, 1]; or a list of any of these.
+        image: PIL images in grey or RGB, which are turned upright by their EXIF orientation; arrays (H, W), (H, W, 3)
+            or (B, H, W, 3), of unsigned integers or in [0, 1]; tensors (3, H, W) or (B, 3, H, W) in [0, 1]; or a list
+            of any of these.
 
     Returns:
         Captures, float32, shape (1, 3, H, W) each.
@@ -65,9 +66,13 @@ def generators_for(
     """A generator for each picture; copies of a single one, so that company changes no result.
 
     Raises:
-        ValueError: If there is a list of another length.
+        ValueError: If there is a list of another length, or something else than generators.
     """
-    if isinstance(generator, (list, tuple)):
+    several = isinstance(generator, (list, tuple))
+    for one in generator if several else [generator]:
+        if one is not None and not isinstance(one, torch.Generator):
+            raise ValueError(f"generator must be a torch.Generator, a list of them or None, got {one!r}")
+    if several:
         if len(generator) != count:
             raise ValueError(f"generator must be one or a list of {count} like the images, got {len(generator)}")
         return list(generator)
@@ -80,6 +85,8 @@ def generators_for(
 
 
 def _of_pil(image: Image.Image) -> np.ndarray:
+    # The way it is meant to be seen; the arrays that results are made of have no room for the tag.
+    image = ImageOps.exif_transpose(image)
     if image.mode in ("1", "P"):
         image = image.convert("RGB")
     if image.mode not in ("L", "RGB", "I;16"):

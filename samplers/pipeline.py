@@ -5,10 +5,11 @@ sharp = pipeline(photo).image                     # a tensor gives a `Restoratio
 sharp = pipeline(Image.open("cat.jpg")).images[0]  # other forms give a `DeblurOutput`, as pipelines of diffusers do
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
@@ -25,6 +26,7 @@ from samplers.image_forms import OUTPUT_TYPES, as_captures, as_output, generator
 from samplers.latent_guide import LatentGuide
 from samplers.map_estimators import estimate_map
 from samplers.mixture import mixture
+from samplers.pipeline_input import as_map, check_capture, check_maps, check_options, check_precisions
 from samplers.reverse_process import EvaluationCount, SamplerStep, start_state
 from samplers.settings import SamplerSettings
 from samplers.tiling import Known, TiledNetwork, near_blur
@@ -33,6 +35,7 @@ from samplers.weights import checked_folder, quiet_diffusers
 
 __all__ = ["DeblurOutput", "DefocusDeblurPipeline", "Restoration"]
 
+_NETWORKS = ("score_network", "defocus_map", "latent_prior", "conditioning")
 _LEAST_SURE = 1.3  # factor of the model's error where an estimated map has no confidence; 0.3 of it is left at full
 
 
@@ -135,13 +138,13 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         self,
         image: Tensor | object,
         *,
-        radius_map: Tensor | None = None,
-        confidence: Tensor | None = None,
+        radius_map: Tensor | np.ndarray | None = None,
+        confidence: Tensor | np.ndarray | None = None,
         noise_std: float | None = None,
         lens: Lens | UnknownLens = UNKNOWN,
         map_estimator: str | None = None,
         settings: SamplerSettings | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback: Callable[[SamplerStep], None] | None = None,
         callback_on_step_end: Callable | None = None,
         output_type: str | None = None,
@@ -150,30 +153,34 @@ class DefocusDeblurPipeline(DiffusionPipeline):
 
         Args:
             image: Capture in [0, 1], shape (1, 3, H, W), any size; or other forms, see `samplers.image_forms`.
-            radius_map: Blur radii in pixels, shape (1, 1, H, W); estimated from the capture if None.
-            confidence: Of the map, in [0, 1], same shape, where it is an estimate; None believes a map that is given.
-            noise_std: Noise of the capture, of full range; estimated if None.
+            radius_map: Blur radii in pixels, 0 to `optics.MAX_RADIUS`, as a tensor (1, 1, H, W) or an array (H, W);
+                estimated from the capture if None.
+            confidence: Of a map that is given, in [0, 1], same shape, where it is an estimate; None believes it.
+            noise_std: Noise of the capture, of full range, above 0 and below 1; estimated if None.
             lens: What is known of the blur beside its radius; what is not is found in the capture.
             map_estimator: How a missing map is estimated, see `samplers.map_estimators`; None for the best there is,
                 `fused` where the pipeline has a `defocus_map`.
             settings: How to sample; the defaults of `SamplerSettings` if None.
             generator: Source of randomness; a generator with seed 0 if None. For several photos a list, or one whose
                 state each of them starts from.
-            callback: Called after each network evaluation.
+            callback: Called after each network evaluation, with the sampler's own tensors: to be read alone.
             callback_on_step_end: Called likewise as diffusers does, with the pipeline, the number of the evaluation
-                from 0, its noise level and `{"latents": x_t, "estimate": E[x_0 | x_t, y]}`; it cannot change the state.
+                from 0, its noise level and `{"latents": x_t, "estimate": E[x_0 | x_t, y]}`, which are copies: it cannot
+                change the state.
             output_type: `pil`, `pt` or `np`; None for a `Restoration` of one tensor, `pil` for other forms.
 
         Returns:
             A `Restoration` for a tensor without output type, else a `DeblurOutput`.
 
         Raises:
-            ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, the estimator is
-                unknown or missing in the pipeline, or so is the latent prior or the conditioning that the settings
-                ask for, or the settings suit not the SDE, the light, the network or the device.
+            ValueError: If the image is not a finite photo in [0, 1], the map does not fit it, an option is of another
+                kind, out of its range or would be ignored, the estimator is unknown or missing in the pipeline, or so
+                is the latent prior or the conditioning that the settings ask for, the settings suit not the SDE, the
+                light, the network or the device, or a network is in double precision.
             FloatingPointError: If the result is not finite.
         """
-        settings = settings or SamplerSettings()
+        settings = SamplerSettings() if settings is None else settings
+        check_options(settings, lens, noise_std)
         if self._tile is not None:
             settings = replace(settings, tile=min(self._tile, settings.tile))
         if callback_on_step_end is not None:
@@ -182,14 +189,19 @@ class DefocusDeblurPipeline(DiffusionPipeline):
             options = dict(noise_std=noise_std, lens=lens, map_estimator=map_estimator, settings=settings)
             options["callback"] = callback
             return self._restored_forms(image, radius_map, confidence, generator, output_type or "pil", **options)
-        _check_capture(image, radius_map, confidence)
+        check_capture(image)
+        radius_map = as_map("radius_map", radius_map, image.device)
+        confidence = as_map("confidence", confidence, image.device)
+        check_maps(tuple(image.shape[-2:]), radius_map, confidence, map_estimator)
+        check_precisions(**{name: getattr(self, name) for name in _NETWORKS})
         # Whatever its strides: sums over other layouts in memory may be rounded otherwise.
         image = image.float().contiguous()
         guide = LatentGuide(self.latent_prior, self.conditioning, settings)
         # A network of someone else's says nothing of the noise that it knows.
         known_noise = getattr(self.score_network, "config", {}).get("sigma_max")
         settings.check(self.sde, sigma_max=known_noise, device=image.device)
-        generator = generator or torch.Generator().manual_seed(0)
+        (generator,) = generators_for(generator, 1)
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
         known = lens if isinstance(lens, Lens) else lens.assumed
         noise_std = estimate_noise_std(image) if noise_std is None else noise_std
         if radius_map is None:
@@ -248,15 +260,16 @@ class DefocusDeblurPipeline(DiffusionPipeline):
         return Restoration(restored, radius_map, confidence, noise_std, evaluated.count, lens)
 
     def _restored_forms(
-        self, image: object, radius_map: Tensor | None, confidence: Tensor | None, generator: object, output_type: str,
-        **options: object,
+        self, image: object, radius_map: Tensor | np.ndarray | None, confidence: Tensor | np.ndarray | None,
+        generator: object, output_type: str, **options: object,
     ) -> DeblurOutput:  # fmt: skip
         """Restores pictures of any form one after the other, on the pipeline's device."""
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
         captures = as_captures(image)
         given = {"radius_map": radius_map, "confidence": confidence}
-        given = {name: value.to(self.device) for name, value in given.items() if value is not None}
+        given = {name: as_map(name, value, self.device) for name, value in given.items() if value is not None}
+        given = {name: value.to(self.device) for name, value in given.items()}
         if given and len(captures) > 1:
             raise ValueError(f"{next(iter(given))} must come with a single image, got {len(captures)} images")
         restorations = [
@@ -288,18 +301,7 @@ def _both(callback: Callable | None, pipeline: DefocusDeblurPipeline, at_step_en
     def call(step: SamplerStep) -> None:
         if callback is not None:
             callback(step)
-        at_step_end(pipeline, step.index - 1, step.sigma, {"latents": step.x_t, "estimate": step.estimate})
+        state = {"latents": step.x_t.clone(), "estimate": step.estimate.clone()}
+        at_step_end(pipeline, step.index - 1, step.sigma, state)
 
     return call
-
-
-def _check_capture(image: Tensor, radius_map: Tensor | None, confidence: Tensor | None) -> None:
-    if image.dim() != 4 or image.shape[:2] != (1, 3):
-        raise ValueError(f"image must have shape (1, 3, H, W), got {tuple(image.shape)}")
-    if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
-        raise ValueError("image must hold finite values in [0, 1]")
-    for name, values in (("radius_map", radius_map), ("confidence", confidence)):
-        if values is not None and values.shape != (1, 1, *image.shape[-2:]):
-            raise ValueError(
-                f"{name} must have shape {(1, 1, *image.shape[-2:])} like the image, got {tuple(values.shape)}"
-            )

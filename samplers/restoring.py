@@ -97,9 +97,11 @@ class ScoreMethod:
                 settings=replace(self.settings, tile=tile),
                 generator=torch.Generator().manual_seed(self.seed),
                 callback=callback,
-                **self.options,
+                **options,
             )
 
+        # A map that is given was estimated, if at all, by `estimate_map`.
+        options = self.options if radius_map is None else self.options | {"map_estimator": None}
         tile = fitting_tile(
             self.settings.tile, *image.shape[-2:], self.pipeline.score_network, free_bytes(image.device)
         )

@@ -86,7 +86,9 @@ class Evaluations:
         Raises:
             FloatingPointError: If state or estimate hold an undefined or infinite value; names where and why.
         """
-        estimate = self.denoiser(x_t, t)
+        # Guides by gradient switch gradients on for themselves; nobody asks for one of the whole run.
+        with torch.no_grad():
+            estimate = self.denoiser(x_t, t)
         self.done += 1
         if not torch.isfinite(estimate).all():
             place = f"evaluation {self.done} of {self.total}, at noise level {sigma:.3g}"

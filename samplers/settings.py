@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion import SDE, VESDE, Denoiser
-from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_device, check_settings, uses
+from samplers.choices import GUIDANCES, PREDICTORS, PRESETS, check_device, check_kinds, check_settings, uses
 from samplers.correctors import Corrector, LangevinCorrector, SNRCorrector
 from samplers.daps import DAPSSampler
 from samplers.grids import check_known, check_levels, karras_grid, log_snr_grid, reached_levels, time_grid
@@ -170,6 +170,7 @@ class SamplerSettings:
     graph_capture: bool = False
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         # YAML takes on and off for truth values, and the type of the field makes words of them again.
         words = {"True": "on", "False": "off"}
         self.latent_prior = words.get(self.latent_prior, self.latent_prior)
@@ -247,7 +248,7 @@ class SamplerSettings:
         """A denoiser that knows the capture; arguments as of `ProximalGuidance`, which alone takes a second estimate.
 
         Raises:
-            GuidanceError: If the guidance cannot take the noise.
+            ValueError: As for `Likelihood`; a GuidanceError if the guidance cannot take the noise.
         """
         capture, strength = (denoiser, model, y, noise_std), {"strength": self.guidance_strength}
         match "none" if self.solver in ("daps", "red-diff") else self.guidance:

@@ -169,5 +169,5 @@ class SwinDiff(ModelMixin, ConfigMixin):
         if condition is None:
             return weight.new_zeros(count, *self.prior_shape)
         generator = generator or torch.Generator().manual_seed(0)
-        noise = torch.randn(1, *self.prior_shape, generator=generator, device=generator.device)
+        noise = torch.randn(1, *self.prior_shape, generator=generator, device=generator.device, dtype=torch.float32)
         return self.prior(condition, noise.to(weight.device).expand(count, -1, -1))

@@ -32,15 +32,19 @@ def differentiate(
         called more than once.
 
     Raises:
-        GuidanceError: If the denoiser has no gradient.
+        GuidanceError: If the denoiser has no gradient, or PyTorch is in inference mode, in which nothing has one.
     """
-    if not torch.is_inference_mode_enabled():
-        alpha, _ = denoiser.sde.marginal(torch.as_tensor(t, device=x_t.device))
-        with torch.enable_grad():
-            u = (x_t / alpha).detach().requires_grad_()
-            estimate = denoiser(alpha * u, t)
-        if estimate.requires_grad:
-            return estimate.detach(), lambda v: torch.autograd.grad(estimate, u, v, retain_graph=True)[0]
+    if torch.is_inference_mode_enabled():
+        raise GuidanceError(
+            f"guidance {guidance}: expected a mode in which PyTorch has gradients, as torch.no_grad(), got inference "
+            "mode; leave it, or choose proximal, range-null or none"
+        )
+    alpha, _ = denoiser.sde.marginal(torch.as_tensor(t, device=x_t.device))
+    with torch.enable_grad():
+        u = (x_t / alpha).detach().requires_grad_()
+        estimate = denoiser(alpha * u, t)
+    if estimate.requires_grad:
+        return estimate.detach(), lambda v: torch.autograd.grad(estimate, u, v, retain_graph=True)[0]
     raise GuidanceError(
         f"guidance {guidance}: expected a network with a gradient, got one without; choose proximal, range-null or none"
     )

@@ -47,13 +47,23 @@ class Likelihood:
         y: Capture in [-1, 1], shape (B, C, H, W).
         noise_std: Noise of the capture in [-1, 1] units; a number or shape (B, 1 or C, H, W).
         graph_capture: Whether `solve` captures its product in a CUDA graph; on a CUDA device alone.
+
+    Raises:
+        ValueError: If the noise is not positive, or the capture is of another size than those of the model.
     """
 
     def __init__(
         self, model: ForwardModel, y: Tensor, noise_std: float | Tensor, graph_capture: bool = False
     ) -> None:
+        # A model of someone else's may take captures of any size.
+        size = getattr(model, "capture_size", None)
+        if size is not None and tuple(y.shape[-2:]) != tuple(size):
+            raise ValueError(f"y must be of the size {tuple(size)} of the model's captures, got {tuple(y.shape[-2:])}")
+        noise_std = torch.as_tensor(noise_std, device=y.device, dtype=y.dtype)
+        if not (noise_std > 0).all():
+            raise ValueError(f"noise_std must be positive, got {float(noise_std.min()):g} at least")
         self.model, self.y, self.graph_capture = model, y, graph_capture
-        noise_variance = torch.as_tensor(noise_std, device=y.device, dtype=y.dtype).square()
+        noise_variance = noise_std.square()
         # One number serves as sigma_n^2; where noise varies, the weights W carry the rest.
         self.noise_variance = noise_variance.min()
         self.weight = self.noise_variance / noise_variance

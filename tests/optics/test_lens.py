@@ -7,7 +7,16 @@ import pytest
 import torch
 
 import optics.blocks as blocks_module
-from optics import DISK, DefocusOperator, Lens, LinearLightDefocus, MeasuredPSF, defocus_psf, read_measured_psf
+from optics import (
+    DISK,
+    DefocusOperator,
+    Lens,
+    LinearLightDefocus,
+    MeasuredPSF,
+    UnknownLens,
+    defocus_psf,
+    read_measured_psf,
+)
 
 LENS_SHAPE = (37, 50)
 
@@ -130,8 +139,28 @@ def test_light_decides_the_model():
     operator = Lens(light="linear").operator(_ramp())
     assert isinstance(Lens(light="linear").model(operator), LinearLightDefocus)
     assert DISK.model(operator) is operator
-    with pytest.raises(ValueError, match="srgb, linear"):
-        Lens(light="log")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (Lens, {"light": "log"}, "srgb, linear, got 'log'"), (UnknownLens, {"light": "log"}, "srgb, linear, got 'log'"),
+        (UnknownLens, {"light": ""}, "srgb, linear, got ''"),
+        (Lens, {"softness": math.nan}, "softness must be in .0, 1., got nan"),
+        (Lens, {"softness": 1.5}, "softness must be in .0, 1., got 1.5"),
+        (Lens, {"softness": "disk"}, "softness must be in .0, 1., got 'disk'"),
+        (UnknownLens, {"softness": -0.1}, "softness must be in .0, 1., got -0.1"),
+        (Lens, {"psf": np.ones((5, 5))}, "psf must be a MeasuredPSF or None, got ndarray"),
+        (UnknownLens, {"psf": "psf.npy"}, "psf must be a MeasuredPSF or None, got str"),
+        (Lens, {"doubt": -0.1}, "doubt must be finite and non-negative, got -0.1"),
+        (Lens, {"doubt": math.inf}, "doubt must be finite and non-negative, got inf"),
+        (Lens, {"channel_scales": (1.0, 0.0, 1.0)}, "channel_scales must be positive and finite"),
+        (Lens, {"channel_scales": (1.0, math.nan, 1.0)}, "channel_scales must be positive and finite"),
+    ],
+)  # fmt: skip
+def test_impossible_lenses_are_refused(kind, values, words):
+    with pytest.raises(ValueError, match=words):
+        kind(**values)
 
 
 @pytest.mark.parametrize(

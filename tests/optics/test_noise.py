@@ -60,3 +60,16 @@ def test_nothing_to_measure_gives_the_least_noise(size, value):
 def test_another_shape_is_an_error():
     with pytest.raises(ValueError, match="shape"):
         estimate_noise_std(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (torch.full((1, 3, 40, 40), torch.nan), "finite values, got NaN"),
+        (torch.tensor([[[[0.5, 0.5], [0.5, torch.inf]]]]), "finite values"),
+        (torch.zeros(1, 3, 0, 40), r"at least one pixel, got the shape \(1, 3, 0, 40\)"),
+    ],
+)
+def test_what_is_no_photo_has_no_noise(y, words):
+    with pytest.raises(ValueError, match=words):
+        estimate_noise_std(y)

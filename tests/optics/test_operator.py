@@ -1,11 +1,13 @@
 """The defocus operator against slow, independent computations."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.signal import convolve2d
 
-from optics import DefocusOperator, bank_radii, defocus_psf
+from optics import MAX_RADIUS, DefocusOperator, bank_radii, defocus_psf
 
 
 def _map(height, width, low=0.0, high=4.0, seed=0):
@@ -147,6 +149,17 @@ def test_radii_between_those_of_a_map_have_no_say():
         np.testing.assert_allclose(operator(x)[0, 0, :, columns].numpy(), expected, atol=1e-5)
 
 
+def test_the_largest_radius_is_taken_whatever_the_colours_make_of_it():
+    radius_map = torch.full((1, 1, 4, 5), MAX_RADIUS)
+    assert DefocusOperator(radius_map, channel_scales=(1.05, 1.0, 0.95)).capture_size == (4, 5)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_impossible_scales_are_refused(scale):
+    with pytest.raises(ValueError, match="channel_scales must be positive and finite"):
+        DefocusOperator(torch.ones(1, 1, 4, 5), channel_scales=(1.0, scale, 1.0))
+
+
 def test_a_negative_tolerance_is_refused():
     with pytest.raises(ValueError, match="tolerance must not be negative, got -0.1"):
         DefocusOperator(torch.ones(1, 1, 4, 5), tolerance=-0.1)
@@ -182,7 +195,8 @@ def test_linearization_is_the_operator_itself():
     [
         (torch.ones(4, 5), "shape"), (torch.ones(1, 3, 4, 5), "shape"), (torch.ones(2, 1, 4, 5), "shape"),
         (torch.full((1, 1, 4, 5), float("nan")), "finite"), (torch.full((1, 1, 4, 5), float("inf")), "finite"),
-        (torch.full((1, 1, 4, 5), -0.1), "non-negative"),
+        (torch.full((1, 1, 4, 5), -0.1), "non-negative"), (torch.ones(1, 1, 0, 5), "shape"),
+        (torch.full((1, 1, 4, 5), 1000.0), "up to 100 pixels, got 1000"),
     ],
 )  # fmt: skip
 def test_impossible_maps_are_refused(radius_map, named):

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 import photos
-from photos import PhotoError, find_photos, read, write
+from photos import PhotoError, ValueRange, find_photos, read, write
 from photos.files import make_folder, replacing
 
 
@@ -252,6 +252,25 @@ def test_failed_writes_leave_the_old_file_and_no_other(tmp_path, smooth, monkeyp
     (tmp_path / "b.png").mkdir()
     with pytest.raises(PhotoError, match=r"b\.png.*folder"):
         write(tmp_path / "b.png", photo.pixels, like=photo)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, bool])
+def test_codes_are_no_pixels(tmp_path, smooth, dtype):
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    photo = read(tmp_path / "a.png")
+    with pytest.raises(PhotoError, match=rf"b\.png.*floating-point values in \[0, 1\], got {np.dtype(dtype)}"):
+        write(tmp_path / "b.png", smooth.astype(dtype), like=photo)
+    write(tmp_path / "b.png", photo.pixels.astype(np.float16), like=photo)
+
+
+def test_pixels_may_be_of_another_size_where_nothing_is_kept_beside_them(tmp_path, smooth):
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    photo = read(tmp_path / "a.png")
+    write(tmp_path / "b.png", photo.pixels[:5, :7], like=photo)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), smooth[:5, :7])
+    ranged = read(tmp_path / "a.png", ValueRange(0, 200))
+    with pytest.raises(PhotoError, match=r"b\.png.*size \(\d+, \d+\) of the values in range, got \(5, 7\)"):
+        write(tmp_path / "b.png", ranged.pixels[:5, :7], like=ranged)
 
 
 def test_alpha_must_fit(tmp_path, rng):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from samplers import DeblurOutput, DefocusDeblurPipeline, Restoration, SamplerSettings
 
@@ -22,7 +22,8 @@ def pipe(saved_pipeline):
 def run(pipe):
     def run(image, **options):
         height, width = (image.size[::-1] if isinstance(image, Image.Image) else image.shape[:2])
-        return pipe(image, radius_map=torch.full((1, 1, height, width), 2.0), settings=FEW, noise_std=0.01, **options)
+        options = {"radius_map": torch.full((1, 1, height, width), 2.0)} | options
+        return pipe(image, settings=FEW, noise_std=0.01, **options)
 
     return run
 
@@ -46,6 +47,19 @@ def test_every_form_gives_the_same_picture(run, codes, expected):
     array = run(Image.fromarray(codes), output_type="np").images
     assert array.shape == (1, 40, 56, 3) and array.dtype == np.float32
     np.testing.assert_array_equal(np.asarray(picture), np.rint(array[0] * 255))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pil_images_are_turned_upright(run, codes, tmp_path, orientation):
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(codes).save(tmp_path / "a.png", exif=tag)
+    seen = ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))
+    assert seen.size == ((56, 40) if orientation < 5 else (40, 56))
+    radius_map = torch.full((1, 1, *seen.size[::-1]), 2.0)
+    result = run(Image.open(tmp_path / "a.png"), radius_map=radius_map).images[0]
+    np.testing.assert_array_equal(result, run(np.asarray(seen)).images[0])
+    assert ExifTags.Base.Orientation not in result.getexif()
 
 
 def test_company_changes_no_result(pipe, codes):
@@ -82,6 +96,8 @@ def test_tiles_change_nothing(pipe, run, codes, expected):
     assert torch.allclose(tiled, expected, atol=1e-4)
     with pytest.raises(ValueError, match="at least 32"):
         pipe.enable_tiling(8)
+    with pytest.raises(ValueError, match=r"tile must be a whole number, got 64\.5"):
+        pipe.enable_tiling(64.5)
 
 
 def test_half_precision(saved_pipeline, codes, expected):

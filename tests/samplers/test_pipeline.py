@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from diffusion import VESDE, VPSDE, ScoreNetwork, SubVPSDE
 from diffusion.latent_prior import SwinDiff
-from optics import DISK, DefocusOperator, Lens
+from optics import DISK, DefocusOperator, Lens, UnknownLens
 from samplers import DefocusDeblurPipeline, SamplerSettings
+from samplers.choices import SOLVERS
 from samplers.mixture import mixture
 
 FEW = dict(steps=3, corrector=False)
@@ -102,14 +104,14 @@ def _certain_prior(shift):
 
 def test_a_latent_prior_that_is_sure_decides_where_the_capture_says_nothing(pipeline, photo):
     with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=_certain_prior(0.1))
-    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 10.0}
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
     # In [0, 1] units the shift is half as large.
     expected = (photo + 0.05).clamp(0, 1)
-    quiet = SamplerSettings(**FEW, temperature=0.7)
+    quiet = SamplerSettings(**FEW, temperature=0.7, noise_factor=1000.0)
     results = [with_prior(photo, **options, settings=replace(quiet, latent_prior=c)) for c in ("on", "auto")]
     for result in results:
         torch.testing.assert_close(result.image, expected, atol=2e-3, rtol=0)
-    doubting = SamplerSettings(**FEW, latent_prior_variance=1e8)
+    doubting = SamplerSettings(**FEW, latent_prior_variance=1e8, noise_factor=1000.0)
     assert (with_prior(photo, **options, settings=doubting).image - expected).abs().mean() > 0.02
 
 
@@ -143,7 +145,7 @@ def test_the_regression_stands_in_where_an_estimated_map_is_doubted(
 def test_an_estimated_map_has_an_operator_that_is_less_exact(pipeline, photo, monkeypatch):
     radius_map, asked, operator = torch.full((1, 1, 24, 33), 2.0), [], Lens.operator
     monkeypatch.setattr(Lens, "operator", lambda *a, estimated=False: asked.append(estimated) or operator(*a))
-    for confidence, trust in ((None, [0.0] * 3), (torch.ones_like(radius_map), [0.0] * 3), (radius_map, None)):
+    for confidence, trust in ((None, [0.0] * 3), (torch.ones_like(radius_map), [0.0] * 3), (radius_map / 2, None)):
         settings = SamplerSettings(**FEW, trust=trust)
         pipeline(photo, radius_map=radius_map, confidence=confidence, lens=DISK, settings=settings)
     assert asked == [False, True, False]
@@ -152,9 +154,10 @@ def test_an_estimated_map_has_an_operator_that_is_less_exact(pipeline, photo, mo
 def test_a_latent_prior_in_half_precision_is_run_in_it(pipeline, photo):
     prior = _certain_prior(0.1).bfloat16()
     with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=prior)
-    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 10.0}
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01}
     for precision in ("fp32", "auto"):
-        image = with_prior(photo, **options, settings=SamplerSettings(**FEW, precision=precision)).image
+        settings = SamplerSettings(**FEW, precision=precision, noise_factor=1000.0)
+        image = with_prior(photo, **options, settings=settings).image
         torch.testing.assert_close(image, (photo + 0.05).clamp(0, 1), atol=1e-2, rtol=0)
 
 
@@ -260,14 +263,101 @@ def test_a_prior_that_knows_the_photo_restores_it(photo):
         (torch.zeros(3, 8, 8), None, r"\(1, 3, H, W\)"),
         (torch.full((1, 3, 8, 8), float("nan")), None, "finite"),
         (torch.full((1, 3, 8, 8), 2.0), None, r"\[0, 1\]"),
+        (torch.zeros(1, 3, 0, 8), None, r"at least one pixel, got the shape \(1, 3, 0, 8\)"),
         (torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 9), r"\(1, 1, 8, 8\)"),
+        (torch.zeros(1, 3, 8, 8), torch.full((1, 1, 8, 8), 1000.0), "up to 100 pixels, got 1000"),
+        (torch.zeros(1, 3, 8, 8), torch.full((1, 1, 8, 8), math.nan), "finite, non-negative radii"),
+        (torch.zeros(1, 3, 8, 8), [[2.0]], "radius_map must be a tensor or an array of numbers, got list"),
+        (torch.zeros(1, 3, 8, 8), np.full((8, 8), "2"), "radius_map must be a tensor or an array of numbers, got an"),
     ],
-)
-def test_bad_input_is_named(pipeline, image, radius_map, words):
+)  # fmt: skip
+def test_bad_input_is_named(pipeline, image, radius_map, words, monkeypatch):
+    # Before a lens is looked for, by PSFs of all the radii of the map.
+    monkeypatch.setattr(UnknownLens, "found", None)
     with pytest.raises(ValueError, match=words):
         pipeline(image, radius_map=radius_map)
     with pytest.raises(ValueError, match=r"confidence must have shape \(1, 1, 8, 8\)"):
         pipeline(torch.zeros(1, 3, 8, 8), radius_map=torch.ones(1, 1, 8, 8), confidence=torch.ones(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        *[({"noise_std": value}, f"noise_std must be a number above 0 and below 1, or None, got {value!r}")
+          for value in (-0.1, 0, 1.0, 5.0, math.nan, "0.01")],
+        *[({"confidence": torch.full((1, 1, 24, 33), value)}, r"confidence must hold finite values in \[0, 1\], got")
+          for value in (2.0, 255.0, -1.0, math.nan)],
+        ({"radius_map": None, "confidence": torch.ones(1, 1, 24, 33)}, "confidence must come with the radius_map"),
+        ({"map_estimator": "edges"}, "map_estimator must be None with a radius_map that is given, got 'edges'"),
+        ({"settings": {"steps": 3}}, "settings must be SamplerSettings or None, got dict"),
+        ({"lens": "disk"}, "lens must be a Lens or an UnknownLens of optics, got 'disk'"),
+        ({"generator": 7}, "generator must be a torch.Generator, .* got 7"),
+        ({"generator": 0}, "generator must be a torch.Generator, .* got 0"),
+        ({"generator": [torch.Generator()] * 2}, "generator must be one or a list of 1 like the images, got 2"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_meant_are_named(pipeline, photo, options, words):
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0)} | options
+    for image in (photo, [photo]):
+        with pytest.raises(ValueError, match=words):
+            pipeline(image, **options)
+
+
+def test_maps_may_be_arrays(pipeline, photo):
+    options = {"settings": SamplerSettings(**FEW), "noise_std": 0.01}
+    radius, sure = np.linspace(0, 3, 24 * 33).reshape(24, 33), np.full((1, 1, 24, 33), 0.5, np.float32)
+    maps = {"radius_map": torch.from_numpy(radius).float()[None, None], "confidence": torch.from_numpy(sure)}
+    expected = pipeline(photo, **maps, **options)
+    given = pipeline(photo, radius_map=radius, confidence=sure, **options)
+    assert torch.equal(given.image, expected.image) and torch.equal(given.radius_map, maps["radius_map"])
+    # Read-only and upside down in memory.
+    given = pipeline([photo], radius_map=np.broadcast_to(radius[::-1], (24, 33))[::-1], confidence=sure, **options)
+    assert torch.equal(given.restorations[0].image, expected.image)
+
+
+def test_a_list_of_one_generator_serves_one_tensor(pipeline, photo):
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "settings": SamplerSettings(**FEW)}
+    listed = pipeline(photo, **options, generator=[torch.Generator().manual_seed(3)]).image
+    assert torch.equal(listed, pipeline(photo, **options, generator=torch.Generator().manual_seed(3)).image)
+    assert not torch.equal(listed, pipeline(photo, **options).image)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [dict(FEW), dict(FEW, grid="log-snr"), dict(steps=6, restarts=1), dict(steps=3, solver="daps", ode_steps=2)],
+)
+def test_the_default_type_of_pytorch_changes_nothing(pipeline, photo, settings):
+    prior = SwinDiff(channels=(32, 32), blocks=(1, 1), windows=(0, 0), latent=8, encoder=8, steps=2, stage=2)
+    with_prior = DefocusDeblurPipeline(pipeline.score_network, pipeline.sde, latent_prior=prior)
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0)}
+    expected = with_prior(photo, **options, settings=SamplerSettings(**settings)).image
+    torch.set_default_dtype(torch.float64)
+    try:
+        image = with_prior(photo, **options, settings=SamplerSettings(**settings)).image
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert image.dtype == torch.float32 and torch.equal(image, expected)
+
+
+def test_networks_in_double_precision_are_refused(pipeline, photo):
+    with pytest.raises(ValueError, match=r"score_network must be in float32, .* got torch\.float64"):
+        pipeline.to(torch.float64)(photo)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_what_a_callback_of_diffusers_changes_is_no_state(pipeline, photo, solver):
+    settings = SamplerSettings(steps=3, solver=solver)
+    options = {"radius_map": torch.full((1, 1, 24, 33), 2.0), "noise_std": 0.01, "settings": settings}
+    seen = []
+
+    def spoil(_pipe, _step, _sigma, state):
+        seen.append({name: values.clone() for name, values in state.items()})
+        for values in state.values():
+            values.zero_()
+
+    expected = pipeline(photo, **options).image
+    assert torch.equal(pipeline(photo, **options, callback_on_step_end=spoil).image, expected)
+    assert len(seen) >= 3 and all(state["estimate"].any() and state["latents"].any() for state in seen)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

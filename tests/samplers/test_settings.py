@@ -1,13 +1,16 @@
 """Settings of a restoration and the presets."""
 
 import dataclasses
+import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from oracles import GaussianDenoiser, MatrixModel, row_capture
 
 from diffusion import VESDE, VPSDE, SubVPSDE
+from optics import DISK, Lens
 from samplers.choices import GUIDANCES, SOLVERS
 from samplers.config import load_config
 from samplers.predictors import AncestralPredictor, ReverseDiffusionPredictor
@@ -64,6 +67,31 @@ def test_values_out_of_range_are_named(key, value):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "expectation"),
+    [
+        ("steps", 2.0, "a whole number"), ("steps", "2", "a whole number"), ("steps", None, "a whole number"),
+        ("steps", True, "a whole number"), ("runs", 1.5, "a whole number"), ("tile", 64.0, "a whole number"),
+        ("cg_iterations", 4.0, "a whole number or null"), ("sigma_start", "0.3", "a number"),
+        ("sigma_end", None, "a number"), ("rho", True, "a number"), ("temperature", "1", "a number or null"),
+        ("corrector", "false", "true or false"), ("corrector", 0, "true or false"), ("solver", 3, "a word"),
+        ("latent_prior", [], "a word"), ("trust", 3.0, "a list of numbers or null"),
+        ("trust", "abc", "a list of numbers or null"), ("trust", [1.0, "2", 3.0], "a list of numbers or null"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_named(key, value, expectation):
+    with pytest.raises(ValueError) as caught:
+        SamplerSettings(**{key: value})
+    assert str(caught.value) == f"{key} must be {expectation}, got {value!r}"
+
+
+def test_numbers_of_numpy_and_whole_ones_do():
+    settings = SamplerSettings(steps=np.int64(4), rho=2, sigma_start=np.float32(0.5), trust=(0, np.float64(1), 2.0))
+    assert len(settings.sigmas()) == 4 and settings.sigmas()[0] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="sigma_per_pixel must be a finite number"):
+        SamplerSettings(sigma_per_pixel=np.float32("inf"))
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"eta": 0.5}, "eta must be 0.0 unless solver is dpm-solver, got 0.5"),
@@ -97,6 +125,50 @@ def test_values_out_of_range_are_named(key, value):
 def test_settings_that_exclude_one_another_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         SamplerSettings(**settings)
+
+
+class _LearnedDenoiser(GaussianDenoiser):
+    """One with a parameter, and that fills its result in place, as tiles do."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.scale = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x_t, t):
+        result = torch.empty_like(x_t)
+        result[...] = self.scale * super().forward(x_t, t)
+        return result
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_samplers_run_where_gradients_are_on(solver):
+    mean, covariance, blur, y = row_capture()
+    photo, model = _LearnedDenoiser(VESDE(), mean, covariance), MatrixModel(blur, mean.shape)
+    for guidance in ("proximal", "dps", "pigdm") if solver not in ("daps", "red-diff") else ("proximal",):
+        settings = SamplerSettings(solver=solver, guidance=guidance, steps=4)
+        x_t = torch.zeros(1, 1, 1, 8, dtype=torch.float64)
+
+        def drawn(settings=settings, x_t=x_t):
+            guided = settings.guided(photo, model, y, 0.1)
+            return settings.sampler()(guided, x_t, generator=torch.Generator().manual_seed(0))
+
+        x = drawn()
+        assert not x.requires_grad
+        with torch.no_grad():
+            assert torch.equal(drawn(), x)
+
+
+def test_noise_and_captures_that_do_not_fit_the_model_are_refused():
+    lens, y = Lens(light="linear"), torch.zeros(1, 3, 8, 9)
+    photo, operator = _LearnedDenoiser(VESDE(), torch.zeros(8), torch.eye(8)), DISK.operator(torch.ones(1, 1, 8, 9))
+    for guidance in GUIDANCES:
+        settings = SamplerSettings(guidance=guidance, model_error=0.0)
+        for noise_std in (-1.0, 0.0, math.nan, torch.tensor([[[[0.1], [-0.1]]]])):
+            with pytest.raises(ValueError, match="noise_std must be positive, got"):
+                settings.guided(photo, operator, y, noise_std)
+        for model in (operator, lens.model(operator)) if guidance != "range-null" else (operator,):
+            with pytest.raises(ValueError, match=r"y must be of the size \(8, 9\) of the model's captures, got \(8, 8"):
+                settings.guided(photo, model, y[..., :8], 0.1)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

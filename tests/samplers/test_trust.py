@@ -33,7 +33,7 @@ def test_only_results_of_estimated_maps_are_doubted(monkeypatch):
     def restored(trust, **options):
         # Confidence has a say in the model's error as well.
         settings = SamplerSettings(trust=trust, model_error=0.0, **FEW)
-        return pipeline(y, settings=settings, noise_std=0.01, map_estimator="evidence", **options)
+        return pipeline(y, settings=settings, noise_std=0.01, **options)
 
     whole, part = restored(None), restored([-0.5, 0.8, 1.2])
     assert whole.radius_map.max() > 1
