@@ -174,7 +174,7 @@ def test_masks_are_separated_by_the_radius(rng, tmp_path):
         (["simulated", "photos", "-o", "out", "--methods", "fused"], 2, "fused expects"),
         (["simulated", "photos", "-o", "out", "--methods", "guess"], 2, "map_estimator must be one of"),
         (["simulated", "photos", "-o", "out", "--methods", "edges,fused-once"], 2, "fused expects"),
-        (["simulated", "photos", "-o", "out", "--methods", ""], 2, "--methods: expected some of fused, learned, evid"),
+        (["simulated", "photos", "-o", "out", "--methods", ","], 2, "--methods: expected some of fused, learned, evid"),
         (["simulated", "photos", "-o", "out", "--methods", "edges,"], 2, "got '' as a name"),
         (["simulated", "photos", "-o", "out", "--methods", "edges,-once"], 2, "got '-once' as a name"),
         (["simulated", "photos", "-o", "out", "--weights", "photos"], 2, "expected a folder defocus_map"),

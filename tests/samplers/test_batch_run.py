@@ -293,9 +293,12 @@ def test_odd_names_and_links(brightening, deblur, photo, tmp_path, out):
     os.symlink(photo, folder / "link.png")
     os.symlink(tmp_path / "nowhere", folder / "dangling.png")
     os.symlink(folder, folder / "loop")
-    assert deblur(folder, "--method", "tv")[0] == 0
+    code, _, errors = deblur(folder, "--method", "tv", "--quiet")
+    # The link that leads nowhere is named, and stops no other.
+    assert code == 6 and len(errors) == 1 and str(folder / "dangling.png") in errors[0]
     expected = [output for name in [*names, "link.png"] for output in outputs(name)]
     assert files(out) == sorted([*expected, "contact_sheet.html", "summary.json"])
+    os.unlink(folder / "dangling.png")
     assert deblur(folder, "--method", "tv", "--resume") == (0, [], [])
 
 
