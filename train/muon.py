@@ -17,7 +17,7 @@ precision: a third of the time on a CPU, and the steps of one and of several pro
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +44,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self) -> None:
         """One step; a weight without gradient stays."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for group in self.param_groups:
             lr, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
             for stack in _stacks([weight for weight in group["params"] if weight.grad is not None]):
@@ -57,7 +53,6 @@ class Muon(torch.optim.Optimizer):
                 length = 0.2 * math.sqrt(max(directions.shape[1:])) * lr
                 for weight, direction in zip(stack, directions, strict=True):
                     weight.mul_(kept).sub_(direction.reshape(weight.shape), alpha=length)
-        return loss
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Takes over what a checkpoint holds.
