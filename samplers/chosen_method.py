@@ -87,6 +87,10 @@ class MethodChoice:
             raise UsageError(f"--psf-grid: expected only with a file of measured PSFs, got --psf {self.psf}")
         if self.method == "tv-bank" and self.psf not in PSFS:
             raise UsageError(f"--psf: expected {', '.join(PSFS)} with --method tv-bank, got {self.psf}")
+        for option, key in (("tile", "tile"), ("latent-prior", "latent_prior")):
+            twice = [word for word in self.overrides if word.startswith(f"{key}=")]
+            if getattr(self, key) is not None and twice:
+                raise UsageError(f"--{option}: expected it or {key}= alone, got both, {twice[0]}")
         if self.method != "score":
             self._check_what_the_sampler_alone_takes()
 
@@ -160,10 +164,6 @@ def _score_method(choice: MethodChoice) -> "tuple[Method, torch.device, dict[str
     lens = _lens(choice)
     preset, weights = choice.preset or "balanced", choice.weights or DEFAULT_WEIGHTS
     tile = [] if choice.tile is None else [f"tile={choice.tile}"]
-    for option, key in (("tile", "tile"), ("latent-prior", "latent_prior")):
-        twice = [word for word in choice.overrides if word.startswith(f"{key}=")]
-        if getattr(choice, key) is not None and twice:
-            raise UsageError(f"--{option}: expected it or {key}= alone, got both, {twice[0]}")
     output = [] if choice.samples is None else ["output=sample"]
     prior = [] if choice.latent_prior is None else [f"latent_prior={choice.latent_prior}"]
     settings = load_config(SamplerSettings, preset_file(preset), [*output, *choice.overrides, *tile, *prior])

@@ -57,7 +57,7 @@ def export_average(run: Path, length: float, folder: Path, step: int | None = No
     try:
         config = load_config(ScoreConfig, run / "config.yaml")
     except ConfigError as error:
-        raise ValueError(f"{run}: expected a run of train/score.py, got settings of another: {error}") from None
+        raise ValueError(f"{run}: expected the settings of a run of train/score.py, got others: {error}") from None
     network = ScoreNetwork(**asdict(config.network), sigma_max=config.noise.sigma_max)
     try:
         network.load_state_dict(weights)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samplers.command_line import Parser, report_error
+from samplers.standard_streams import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,11 +58,15 @@ def _names(folders: Sequence[str]) -> list[str]:
     return ["/".join(part[-depth:]) for part in parts]
 
 
-if __name__ == "__main__":
+def _main() -> int:
     code = main()
     if code and "wandb" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
         # Past W&B's own hook, which complains of the process that was ended.
         os._exit(code)
-    sys.exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    run_command(_main)

@@ -79,5 +79,5 @@ def test_a_run_of_another_training_is_said_to_be_one(run, tmp_path, capsys):
     (tmp_path / "run" / "config.yaml").write_text("simulation: {captures: 3}\n")
     assert average.main([str(tmp_path / "run"), "--length", "0.07", "-o", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
-    assert f"{tmp_path / 'run'}: expected a run of train/score.py, got settings of another: " in message
+    assert f"{tmp_path / 'run'}: expected the settings of a run of train/score.py, got others: " in message
     assert "'simulation'" in message and message.count("\n") == 1
